@@ -5,17 +5,17 @@
 DO $roles$
 DECLARE
   worker text;
-  found record;
+  facts record;
 BEGIN
   FOREACH worker IN ARRAY ARRAY['retl_snapshot', 'retl_delivery'] LOOP
     SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls AS strong,
            EXISTS (SELECT 1 FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid OR m.member = r.oid) AS member
-      INTO found
+      INTO facts
       FROM pg_catalog.pg_roles r WHERE r.rolname = worker;
     IF NOT FOUND THEN
       EXECUTE pg_catalog.format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS', worker);
       RAISE NOTICE 'created role "%", as which retl''s worker connects', worker;
-    ELSIF found.strong OR found.member THEN
+    ELSIF facts.strong OR facts.member THEN
       RAISE EXCEPTION 'role "%" exists and has attributes or memberships that a worker of retl must not have', worker
         USING ERRCODE = 'insufficient_privilege',
               HINT = 'Drop or rename the role, or take its attributes and memberships away.';
