@@ -448,11 +448,18 @@ EXCEPTION WHEN feature_not_supported THEN
 END
 $compression$;
 
-SELECT pg_catalog.pg_extension_config_dump(c.name::regclass, c.filter)
-  FROM (VALUES
-    ('retl.instance', ''), ('retl.connector', 'WHERE NOT built_in'), ('retl.model', ''), ('retl.destination', ''),
-    ('retl.mapping', ''), ('retl.mapping_version', ''), ('retl.model_state', ''), ('retl.shape', ''),
-    ('retl.snapshot', ''), ('retl.mapping_state', ''), ('retl.request', ''), ('retl.run', ''), ('retl.batch', ''),
-    ('retl.batch_body', ''), ('retl.attempt', ''), ('retl.exception', ''), ('retl.model_id_seq', ''),
-    ('retl.destination_id_seq', ''), ('retl.mapping_id_seq', ''), ('retl.request_id_seq', ''),
-    ('retl.batch_id_seq', '')) AS c (name, filter);
+-- What a dump carries. One call a command: each updates the same catalog row.
+DO $dump$
+DECLARE
+  item text[];
+BEGIN
+  FOREACH item SLICE 1 IN ARRAY ARRAY[
+    ['instance', ''], ['connector', 'WHERE NOT built_in'], ['model', ''], ['destination', ''], ['mapping', ''],
+    ['mapping_version', ''], ['model_state', ''], ['shape', ''], ['snapshot', ''], ['mapping_state', ''],
+    ['request', ''], ['run', ''], ['batch', ''], ['batch_body', ''], ['attempt', ''], ['exception', ''],
+    ['model_id_seq', ''], ['destination_id_seq', ''], ['mapping_id_seq', ''], ['request_id_seq', ''],
+    ['batch_id_seq', '']] LOOP
+    PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('retl.%I', item[1])::pg_catalog.regclass, item[2]);
+  END LOOP;
+END
+$dump$;
