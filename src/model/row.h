@@ -16,12 +16,7 @@
 
 #include "lib/stringinfo.h"
 
-/* A piece of JSON text, not NUL-terminated. data == NULL: the value is absent. */
-typedef struct RetlSlice
-{
-	const char *data;
-	int			len;
-} RetlSlice;
+#include "base/json.h"
 
 typedef struct RetlColumn
 {
