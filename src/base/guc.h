@@ -1,0 +1,39 @@
+/*
+ * guc.h
+ *		Settings. Owns the variables; they change only when PostgreSQL reloads
+ *		its configuration, which a worker does between two steps of work.
+ *
+ * All of them exist without preloading too, so that a configuration that names
+ * them loads; those about workers have no effect then.
+ */
+#ifndef RETL_GUC_H
+#define RETL_GUC_H
+
+#include "postgres.h"
+
+/* Networks (CIDR, separated by commas) that may be reached although private. */
+extern char *retl_allowed_private_networks;
+
+/* What the clone guard calls this host; empty: a hash of the machine id. */
+extern char *retl_host_identity;
+
+/* Whether the launcher starts workers. */
+extern bool retl_enabled;
+
+/* Seconds after which a worker without work leaves. */
+extern int	retl_worker_idle_timeout;
+
+/* Seconds between two looks at a database from which nothing was heard. */
+extern int	retl_naptime;
+
+/* Workers of each kind, in the whole cluster. */
+extern int	retl_snapshot_workers;
+extern int	retl_delivery_workers;
+
+/* How far planning may be ahead of delivery, in kB (retl.max_planned_bytes). */
+extern int	retl_max_planned_kb;
+
+/* Defines all settings; called once, from _PG_init. */
+extern void retl_guc_define(void);
+
+#endif							/* RETL_GUC_H */
