@@ -2,6 +2,7 @@
 #
 #   make demo     install what is missing, build, and watch a first sync
 #   make check    the whole test suite, on private servers
+#   make bench    a million rows to a packaged web server
 #   make && make install   for use, with PGXS
 
 EXTENSION = retl
@@ -24,8 +25,47 @@ CONNECTORS = $(sort $(wildcard sql/connectors/*.json))
 DATA_built = sql/retl--$(EXTVERSION).sql
 EXTRA_CLEAN = sql/retl--$(EXTVERSION).sql $(wildcard src/*.bc src/*/*.bc)
 
+# These work on private servers and on a copy of the sources under build/, and
+# need no PostgreSQL to begin with: PGXS stays out of it.
+PRIVATE_GOALS = deps check check-all demo bench
+.DEFAULT_GOAL = all
+
+ifneq (,$(filter $(PRIVATE_GOALS),$(MAKECMDGOALS)))
+
+ifneq (,$(filter-out $(PRIVATE_GOALS),$(MAKECMDGOALS)))
+$(error "$(MAKECMDGOALS)": ask for $(PRIVATE_GOALS) in a call of their own)
+endif
+
+.PHONY: $(PRIVATE_GOALS)
+.NOTPARALLEL:
+
+deps:
+	@sh test/lib/deps.sh
+
+# TESTS='regress/NAME isolation/NAME t/NAME' selects, ACCEPT=1 takes the output
+# of the selected tests as expected, KEEP=1 leaves the temporary directory.
+check: deps
+	@/usr/bin/python3 -B test/lib/check.py
+
+check-all: deps
+	@echo "check-all is check: no other PostgreSQL versions are set up yet"
+	@/usr/bin/python3 -B test/lib/check.py
+
+demo: deps
+	@/usr/bin/python3 -B test/demo/demo.py
+
+# ROWS=n for another size than a million.
+bench:
+	@sh test/lib/deps.sh bench
+	@/usr/bin/python3 -B test/bench/bench.py
+
+else
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq (,$(PGXS))
+$(error no pg_config: install the server development package, "make deps", or set PG_CONFIG)
+endif
 include $(PGXS)
 
 # The headers of src know each other; rebuild all objects when one changes.
@@ -35,3 +75,5 @@ $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 # for each connector file.
 sql/retl--$(EXTVERSION).sql: $(SQL_PARTS) $(CONNECTORS) sql/build.sh
 	sh sql/build.sh '$(SQL_PARTS)' '$(CONNECTORS)' > $@
+
+endif
