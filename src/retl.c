@@ -10,6 +10,7 @@
 
 #include "base/guc.h"
 #include "base/shmem.h"
+#include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
 
@@ -29,4 +30,5 @@ _PG_init(void)
 		return;
 
 	retl_shmem_install();
+	retl_launcher_register();
 }

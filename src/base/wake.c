@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 
@@ -135,4 +136,15 @@ retl_wake_at_commit(RetlWorkerKind kind)
 	}
 	if (wished_level[kind] == 0 || level < wished_level[kind])
 		wished_level[kind] = level;
+}
+
+/* SQL: retl.wake_workers(). Without preloading there is nobody to wake. */
+PG_FUNCTION_INFO_V1(retl_wake_workers);
+
+Datum
+retl_wake_workers(PG_FUNCTION_ARGS)
+{
+	for (int kind = 0; kind < RETL_WORKER_KINDS; kind++)
+		retl_wake_at_commit(kind);
+	PG_RETURN_VOID();
 }
