@@ -11,6 +11,7 @@
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "worker/launcher.h"
+#include "worker/utility.h"
 
 PG_MODULE_MAGIC;
 
@@ -30,5 +31,6 @@ _PG_init(void)
 		return;
 
 	retl_shmem_install();
+	retl_utility_install();
 	retl_launcher_register();
 }

@@ -12,4 +12,12 @@
 #error "retl needs PostgreSQL 15 or later"
 #endif
 
+#if PG_VERSION_NUM < 160000
+#define retl_owns_database(database, role) pg_database_ownercheck(database, role)
+#define retl_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
+#else
+#define retl_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#define retl_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
+#endif
+
 #endif							/* RETL_COMPAT_H */

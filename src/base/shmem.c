@@ -247,13 +247,13 @@ retl_shmem_detach(int code, Datum arg)
 		RetlKindState *state = &db->kind[worker->kind];
 
 		state->looked_at = GetCurrentTimestamp();
-		if (code == 0)
+		if (worker->stopped)
+			state->wanted = true;
+		else if (code == 0)
 		{
 			state->failures = 0;
 			state->due_at = my_next_due;
 		}
-		else if (worker->stopped)
-			state->wanted = true;
 		else
 		{
 			if (TimestampDifferenceExceeds(my_attached_at, state->looked_at, STREAK_MS))

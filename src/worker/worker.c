@@ -229,7 +229,7 @@ retl_worker_interrupts(void)
 {
 	Assert(!IsTransactionState());
 	if (ProcDiePending)
-		proc_exit(1);
+		proc_exit(retl_shmem_my_worker()->stopped ? 0 : 1);
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
