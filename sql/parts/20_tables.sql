@@ -261,6 +261,7 @@ CREATE TABLE retl.run (
   position json,
   planned boolean NOT NULL DEFAULT false,
   stop_reason text,
+  quiesced boolean NOT NULL DEFAULT false,
   release boolean NOT NULL DEFAULT false,
   open_batches bigint NOT NULL DEFAULT 0,
   open_bytes bigint NOT NULL DEFAULT 0,
@@ -298,6 +299,7 @@ COMMENT ON COLUMN retl.run.phase IS 'Part of the plan in work';
 COMMENT ON COLUMN retl.run.position IS 'Last key planned in this phase';
 COMMENT ON COLUMN retl.run.planned IS 'Whether all its batches exist';
 COMMENT ON COLUMN retl.run.stop_reason IS 'Set: no new request; what is not delivered becomes an exception';
+COMMENT ON COLUMN retl.run.quiesced IS 'Stopped, and none of its requests is under way any more: set by the delivery worker';
 COMMENT ON COLUMN retl.run.release IS 'Brakes are off: a held run was released';
 COMMENT ON COLUMN retl.run.open_batches IS 'Batches without outcome';
 COMMENT ON COLUMN retl.run.open_bytes IS 'Bytes of batches without outcome';
@@ -336,10 +338,11 @@ CREATE TABLE retl.batch (
   created_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
   failed int NOT NULL DEFAULT 0,
+  maybe boolean NOT NULL DEFAULT false,
   http_status int,
   error text
 ) WITH (fillfactor = 70);
-CREATE INDEX batch_pending ON retl.batch (destination, id) WHERE status = 'pending';
+CREATE INDEX batch_pending ON retl.batch (run, stage, id) WHERE status = 'pending';
 CREATE INDEX batch_run ON retl.batch (run);
 COMMENT ON TABLE retl.batch IS 'Ledger of requests to destinations, one row each';
 COMMENT ON COLUMN retl.batch.id IS 'Number; requests of a run go out in this order';
@@ -351,12 +354,13 @@ COMMENT ON COLUMN retl.batch.stage IS '0: added and updated; 1: deleted, sent wh
 COMMENT ON COLUMN retl.batch.records IS 'Records in it';
 COMMENT ON COLUMN retl.batch.bytes IS 'Length of the body';
 COMMENT ON COLUMN retl.batch.idempotency_key IS 'Same on every attempt';
-COMMENT ON COLUMN retl.batch.status IS 'pending; delivered, partial, failed, canceled';
+COMMENT ON COLUMN retl.batch.status IS 'pending; delivered, partial, failed, canceled; split: replaced by two halves';
 COMMENT ON COLUMN retl.batch.attempts IS 'Attempts on record';
 COMMENT ON COLUMN retl.batch.next_attempt_at IS 'Not before this; NULL: at once';
 COMMENT ON COLUMN retl.batch.created_at IS 'When planned';
 COMMENT ON COLUMN retl.batch.finished_at IS 'When its outcome was recorded';
 COMMENT ON COLUMN retl.batch.failed IS 'Records of it that failed';
+COMMENT ON COLUMN retl.batch.maybe IS 'The outcome of an attempt is unknown: the destination may have acted on it';
 COMMENT ON COLUMN retl.batch.http_status IS 'Status of the last answer';
 COMMENT ON COLUMN retl.batch.error IS 'What went wrong last';
 
@@ -434,8 +438,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON retl.model_state, retl.shape, retl.snaps
   retl.run, retl.batch, retl.batch_body, retl.attempt, retl.exception TO retl_snapshot;
 GRANT SELECT, DELETE ON retl.request TO retl_snapshot;
 GRANT SELECT ON retl.secret TO retl_delivery;
-GRANT SELECT, UPDATE ON retl.run, retl.batch TO retl_delivery;
-GRANT SELECT ON retl.batch_body, retl.mapping_state TO retl_delivery;
+GRANT SELECT, UPDATE ON retl.run TO retl_delivery;
+GRANT SELECT, INSERT, UPDATE ON retl.batch TO retl_delivery;
+GRANT SELECT, INSERT ON retl.batch_body TO retl_delivery;
+GRANT SELECT, UPDATE (active_run) ON retl.mapping_state TO retl_delivery;
 GRANT SELECT, INSERT ON retl.attempt TO retl_delivery;
 GRANT SELECT, INSERT, UPDATE ON retl.exception TO retl_delivery;
 

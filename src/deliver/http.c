@@ -1,0 +1,914 @@
+/*
+ * http.c
+ *		HTTP requests over libcurl's multi interface; see http.h.
+ *
+ * Waiting. libcurl tells which sockets it waits for (watch_socket) and until
+ * when (set_timer). Sockets and a timerfd are in an epoll set, whose descriptor
+ * is readable when one of them is: WaitEventSet takes that one descriptor for
+ * good, however sockets come and go. Between two requests on a connection
+ * libcurl stops and starts to wait for the same socket; so its wishes are only
+ * noted, and the difference to what the kernel knows is applied before we
+ * leave: none, mostly.
+ *
+ * Sending once. libcurl sends a request again, in silence, when a reused
+ * connection breaks before an answer. It calls before_send each time: the
+ * second call aborts, and the outcome is unknown to the caller, who repeats
+ * the request with the same idempotency key and has it on record.
+ *
+ * Reaching only what may be reached. open_socket sees the address after name
+ * resolution, whatever notation or name server it came from; before_send sees
+ * the peer of a connection that is reused.
+ *
+ * Threads. libcurl resolves names in threads, which inherit the signal mask
+ * of the moment they start; they must never run this process's handlers. So
+ * every signal is blocked while libcurl works.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <netdb.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libpq/pqsignal.h"
+#include "storage/fd.h"
+#include "utils/timestamp.h"
+
+#include "deliver/address.h"
+#include "deliver/http.h"
+
+/* The options and the functions used here; Debian 12 has 7.88. */
+#define LOWEST_CURL 0x075500
+#if LIBCURL_VERSION_NUM < LOWEST_CURL
+#error "retl needs libcurl 7.85 or later"
+#endif
+
+#define CONNECT_TIMEOUT_MS 10000
+
+/* Certificates and names change: no connection is kept for ever. */
+#define CONNECTION_LIFETIME_S 300
+
+/* Answers with more than this are broken or hostile. */
+#define HEADER_BYTES_LIMIT (64 * 1024)
+#define HEADER_COUNT_LIMIT 100
+
+#define RETRY_AFTER_LIMIT 64
+
+/* A buffer larger than this is not kept for the next answer. */
+#define BODY_KEPT (16 * 1024)
+
+#define EVENTS_AT_ONCE 64
+
+/* Rounds of one retl_http_run(): the caller has latches to look at. */
+#define ROUNDS_AT_ONCE 4
+
+typedef struct Transfer
+{
+	CURL	   *easy;
+	struct Transfer *next;		/* in the list of idle or of finished ones */
+	void	   *owner;
+	struct curl_slist *headers;
+	int			nheaders;
+	char	   *url;			/* as set, to spare setting it again */
+	bool		url_secret;
+	bool		header_secret[32];
+	CURLcode	code;
+
+	/* what the callbacks saw */
+	int			sends;
+	int			sockets_opened;
+	const char *address_refused;
+	char		address[64];
+	int			header_count;
+	size_t		header_bytes;
+	bool		headers_excessive;
+	char		retry_after[RETRY_AFTER_LIMIT];
+	char	   *body;
+	size_t		body_len;
+	size_t		body_size;
+	bool		body_capped;
+	bool		out_of_memory;
+	TimestampTz dispatched_at;
+	char		error[CURL_ERROR_SIZE];
+} Transfer;
+
+/* What libcurl waits for at a descriptor, and what the kernel knows of it. */
+typedef struct Watch
+{
+	uint32		wanted;
+	uint32		applied;
+	bool		ours;			/* opened by open_socket: its close is seen */
+	bool		queued;
+} Watch;
+
+static CURLM *multi = NULL;
+static int	epoll_fd = -1;
+static int	timer_fd = -1;
+
+static Transfer *idle = NULL;
+static Transfer *finished_first = NULL;
+static Transfer *finished_last = NULL;
+static Transfer *handed_out = NULL;
+static int	active = 0;
+
+/* By descriptor, as many as the process may have. */
+static Watch *watches = NULL;
+static int	nwatches = 0;
+static int *queue = NULL;
+static int	nqueued = 0;
+
+/* Monotonic microseconds; 0: none. */
+static int64 timer_wanted = 0;
+static int64 timer_armed = 0;
+
+static int64
+monotonic_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGABRT);
+	sigprocmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	sigprocmask(SIG_SETMASK, saved, NULL);
+}
+
+/* Sockets and the timer */
+
+static void
+tell_kernel(int fd)
+{
+	Watch	   *watch = &watches[fd];
+	struct epoll_event event = {.events = watch->wanted, .data.fd = fd};
+
+	if (watch->wanted == watch->applied)
+		return;
+	if (watch->wanted == 0)
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	else if (epoll_ctl(epoll_fd, watch->applied == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) < 0)
+	{
+		if (errno == ENOENT)
+			(void) epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+		else if (errno == EEXIST)
+			(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+	}
+	watch->applied = watch->wanted;
+}
+
+/* libcurl's CURLMOPT_SOCKETFUNCTION */
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what, void *unused, void *unused_too)
+{
+	Watch	   *watch;
+
+	if (fd < 0 || fd >= nwatches)
+		return -1;
+	watch = &watches[fd];
+	watch->wanted = 0;
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		watch->wanted |= EPOLLIN;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		watch->wanted |= EPOLLOUT;
+
+	/* a resolver's socket is closed without a word: no difference to wait for */
+	if (!watch->ours)
+		tell_kernel(fd);
+	else if (!watch->queued)
+	{
+		watch->queued = true;
+		queue[nqueued++] = fd;
+	}
+	return 0;
+}
+
+static void
+tell_kernel_all(void)
+{
+	for (int i = 0; i < nqueued; i++)
+	{
+		watches[queue[i]].queued = false;
+		tell_kernel(queue[i]);
+	}
+	nqueued = 0;
+}
+
+/* libcurl's CURLMOPT_TIMERFUNCTION */
+static int
+set_timer(CURLM *unused, long timeout_ms, void *unused_too)
+{
+	timer_wanted = timeout_ms < 0 ? 0 : monotonic_now() + timeout_ms * 1000L;
+	return 0;
+}
+
+/* A timer that fires early does no harm, so it is only ever set earlier. */
+static void
+arm_timer(void)
+{
+	struct itimerspec spec = {0};
+
+	if (timer_wanted == 0 || (timer_armed != 0 && timer_armed <= timer_wanted))
+		return;
+	spec.it_value.tv_sec = timer_wanted / USECS_PER_SEC;
+	spec.it_value.tv_nsec = (timer_wanted % USECS_PER_SEC) * 1000;
+	(void) timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
+	timer_armed = timer_wanted;
+}
+
+/* libcurl's CURLOPT_OPENSOCKETFUNCTION */
+static curl_socket_t
+open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	Transfer   *transfer = data;
+	const char *reason;
+	int			fd;
+
+	reason = retl_address_refused(&address->addr, address->addrlen);
+	if (reason != NULL)
+	{
+		if (transfer->address_refused == NULL)
+		{
+			transfer->address_refused = reason;
+			transfer->address[0] = '\0';
+			(void) getnameinfo(&address->addr, address->addrlen, transfer->address,
+							   sizeof(transfer->address), NULL, 0, NI_NUMERICHOST);
+		}
+		return CURL_SOCKET_BAD;
+	}
+
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	if (fd >= nwatches)
+	{
+		close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	watches[fd].ours = true;
+	watches[fd].wanted = watches[fd].applied = 0;
+	transfer->sockets_opened++;
+	return fd;
+}
+
+/* libcurl's CURLOPT_CLOSESOCKETFUNCTION */
+static int
+close_socket(void *unused, curl_socket_t fd)
+{
+	if (fd >= 0 && fd < nwatches)
+	{
+		/* the kernel takes a closed descriptor out of the set by itself */
+		watches[fd].ours = false;
+		watches[fd].wanted = watches[fd].applied = 0;
+	}
+	return close(fd);
+}
+
+/* The other callbacks of a transfer */
+
+/* libcurl's CURLOPT_PREREQFUNCTION */
+static int
+before_send(void *data, char *peer, char *local, int peer_port, int local_port)
+{
+	Transfer   *transfer = data;
+
+	/* the list of networks may have changed since the connection was made */
+	transfer->address_refused = retl_address_text_refused(peer);
+	if (transfer->address_refused != NULL)
+	{
+		strlcpy(transfer->address, peer, sizeof(transfer->address));
+		return CURL_PREREQFUNC_ABORT;
+	}
+	if (transfer->sends++ > 0)
+		return CURL_PREREQFUNC_ABORT;
+	return CURL_PREREQFUNC_OK;
+}
+
+/* libcurl's CURLOPT_HEADERFUNCTION */
+static size_t
+take_header(char *line, size_t one, size_t len, void *data)
+{
+	static const char retry_after[] = "retry-after:";
+	Transfer   *transfer = data;
+
+	/* each answer of several (100, then 200) starts anew */
+	if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		transfer->retry_after[0] = '\0';
+
+	transfer->header_bytes += len;
+	if (++transfer->header_count > HEADER_COUNT_LIMIT || transfer->header_bytes > HEADER_BYTES_LIMIT)
+	{
+		transfer->headers_excessive = true;
+		return 0;
+	}
+
+	if (len > sizeof(retry_after) - 1 && pg_strncasecmp(line, retry_after, sizeof(retry_after) - 1) == 0)
+	{
+		const char *value = line + sizeof(retry_after) - 1;
+		const char *end = line + len;
+
+		while (value < end && (*value == ' ' || *value == '\t'))
+			value++;
+		while (end > value && (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' ' || end[-1] == '\t'))
+			end--;
+		if (end - value < sizeof(transfer->retry_after))
+		{
+			memcpy(transfer->retry_after, value, end - value);
+			transfer->retry_after[end - value] = '\0';
+		}
+	}
+	return len;
+}
+
+/* libcurl's CURLOPT_WRITEFUNCTION */
+static size_t
+take_body(char *data, size_t one, size_t len, void *arg)
+{
+	Transfer   *transfer = arg;
+	size_t		take = Min(len, RETL_HTTP_ANSWER_LIMIT - transfer->body_len);
+
+	if (transfer->body_len + take + 1 > transfer->body_size)
+	{
+		size_t		size = Max(transfer->body_size * 2, 1024);
+		char	   *grown;
+
+		while (size < transfer->body_len + take + 1)
+			size *= 2;
+		grown = realloc(transfer->body, size);
+		if (grown == NULL)
+		{
+			transfer->out_of_memory = true;
+			return 0;
+		}
+		transfer->body = grown;
+		transfer->body_size = size;
+	}
+	memcpy(transfer->body + transfer->body_len, data, take);
+	transfer->body_len += take;
+	if (take < len)
+		transfer->body_capped = true;
+	return take;
+}
+
+/* Start-up */
+
+static void
+forget_environment(void)
+{
+	static const char *const names[] = {
+		"SSLKEYLOGFILE", "CURL_SSL_BACKEND", "CURL_CA_BUNDLE", "CURL_HOME", "CURL_ENTROPY",
+		"NETRC", "QLOGDIR", "http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY",
+		"all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		unsetenv(names[i]);
+}
+
+void
+retl_http_init(void)
+{
+	curl_version_info_data *version;
+	struct rlimit limit;
+	struct epoll_event event = {.events = EPOLLIN};
+	sigset_t	saved;
+	CURLcode	code;
+
+	if (multi != NULL)
+		return;
+
+	forget_environment();
+	pqsignal(SIGPIPE, SIG_IGN);
+
+	block_signals(&saved);
+	code = curl_global_init(CURL_GLOBAL_DEFAULT);
+	restore_signals(&saved);
+	if (code != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not initialize libcurl: %s", curl_easy_strerror(code))));
+
+	version = curl_version_info(CURLVERSION_NOW);
+	if (version->version_num < LOWEST_CURL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl %s is too old", version->version),
+				 errhint("retl needs libcurl 7.85 or later.")));
+	if ((version->features & CURL_VERSION_ASYNCHDNS) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl resolves names synchronously"),
+				 errhint("retl needs a libcurl with the threaded resolver or c-ares.")));
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not read the limit of open files: %m")));
+	nwatches = (int) Min(limit.rlim_cur, 65536);
+
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	event.data.fd = timer_fd;
+	if (epoll_fd < 0 || timer_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &event) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not create an epoll set with a timer: %m")));
+
+	watches = calloc(nwatches, sizeof(Watch));
+	queue = calloc(nwatches, sizeof(int));
+	multi = curl_multi_init();
+	if (watches == NULL || queue == NULL || multi == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) RETL_HTTP_MAX_TRANSFERS);
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
+
+	/* the files that PostgreSQL opens must leave room for the sockets */
+	for (int i = 0; i < RETL_HTTP_MAX_TRANSFERS && AcquireExternalFD(); i++)
+		;
+}
+
+int
+retl_http_fd(void)
+{
+	return epoll_fd;
+}
+
+int
+retl_http_active(void)
+{
+	return active;
+}
+
+/* Requests */
+
+#define SET(option, value) \
+	do { \
+		if (curl_easy_setopt(easy, option, value) != CURLE_OK) \
+			goto fail; \
+	} while (0)
+
+static Transfer *
+transfer_create(void)
+{
+	Transfer   *transfer = calloc(1, sizeof(Transfer));
+	CURL	   *easy;
+
+	if (transfer == NULL)
+		return NULL;
+	easy = transfer->easy = curl_easy_init();
+	if (easy == NULL)
+		goto fail;
+
+	SET(CURLOPT_PRIVATE, transfer);
+	SET(CURLOPT_ERRORBUFFER, transfer->error);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_NOPROGRESS, 1L);
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	SET(CURLOPT_HTTP09_ALLOWED, 0L);
+	SET(CURLOPT_ACCEPT_ENCODING, NULL);
+	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+	SET(CURLOPT_MAXLIFETIME_CONN, (long) CONNECTION_LIFETIME_S);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) CONNECT_TIMEOUT_MS);
+	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_USERAGENT, "retl");
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, transfer);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_PREREQFUNCTION, before_send);
+	SET(CURLOPT_PREREQDATA, transfer);
+	SET(CURLOPT_HEADERFUNCTION, take_header);
+	SET(CURLOPT_HEADERDATA, transfer);
+	SET(CURLOPT_WRITEFUNCTION, take_body);
+	SET(CURLOPT_WRITEDATA, transfer);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
+	return transfer;
+
+fail:
+	if (easy != NULL)
+		curl_easy_cleanup(easy);
+	free(transfer);
+	return NULL;
+}
+
+/* Makes a transfer fit for the next request. */
+static void
+transfer_clear(Transfer *transfer)
+{
+	int			i = 0;
+
+	for (struct curl_slist *header = transfer->headers; header != NULL; header = header->next, i++)
+	{
+		if (i < lengthof(transfer->header_secret) && transfer->header_secret[i])
+			explicit_bzero(header->data, strlen(header->data));
+	}
+	curl_slist_free_all(transfer->headers);
+	transfer->headers = NULL;
+	transfer->nheaders = 0;
+	memset(transfer->header_secret, 0, sizeof(transfer->header_secret));
+
+	if (transfer->url_secret)
+	{
+		explicit_bzero(transfer->url, strlen(transfer->url));
+		transfer->url[0] = '\0';
+		transfer->url_secret = false;
+	}
+	if (transfer->body_size > BODY_KEPT)
+	{
+		free(transfer->body);
+		transfer->body = NULL;
+		transfer->body_size = 0;
+	}
+
+	transfer->owner = NULL;
+	transfer->sends = 0;
+	transfer->sockets_opened = 0;
+	transfer->address_refused = NULL;
+	transfer->address[0] = '\0';
+	transfer->header_count = 0;
+	transfer->header_bytes = 0;
+	transfer->headers_excessive = false;
+	transfer->retry_after[0] = '\0';
+	transfer->body_len = 0;
+	transfer->body_capped = false;
+	transfer->out_of_memory = false;
+	transfer->error[0] = '\0';
+}
+
+static bool
+is_token(const char *name)
+{
+	if (*name == '\0')
+		return false;
+	for (; *name != '\0'; name++)
+	{
+		if (!((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
+			  (*name >= '0' && *name <= '9') || strchr("!#$%&'*+-.^_`|~", *name) != NULL))
+			return false;
+	}
+	return true;
+}
+
+bool
+retl_http_header_valid(const char *name, const char *value)
+{
+	if (!is_token(name))
+		return false;
+	for (const unsigned char *c = (const unsigned char *) value; *c != '\0'; c++)
+	{
+		if ((*c < ' ' && *c != '\t') || *c == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static bool
+add_header(Transfer *transfer, const char *name, const char *value, bool secret)
+{
+	size_t		name_len = strlen(name);
+	size_t		value_len = strlen(value);
+	char		fixed[512];
+	char	   *line = fixed;
+	struct curl_slist *list;
+
+	if (transfer->nheaders == lengthof(transfer->header_secret))
+		return false;
+	if (name_len + value_len + 3 > sizeof(fixed))
+		line = malloc(name_len + value_len + 3);
+	if (line == NULL)
+		return false;
+	memcpy(line, name, name_len);
+	if (value_len == 0)
+		/* so a header without a value is written in a list of libcurl */
+		memcpy(line + name_len, ";", 2);
+	else
+	{
+		memcpy(line + name_len, ": ", 2);
+		memcpy(line + name_len + 2, value, value_len + 1);
+	}
+
+	list = curl_slist_append(transfer->headers, line);
+	if (secret)
+		explicit_bzero(line, name_len + value_len + 3);
+	if (line != fixed)
+		free(line);
+	if (list == NULL)
+		return false;
+	transfer->headers = list;
+	transfer->header_secret[transfer->nheaders++] = secret;
+	return true;
+}
+
+/* What can be told of a request before libcurl sees it. */
+static const char *
+request_fault(const RetlHttpRequest *request)
+{
+	if (!is_token(request->method))
+		return "the request's method is not valid";
+	if (pg_strncasecmp(request->url, "http://", 7) != 0 && pg_strncasecmp(request->url, "https://", 8) != 0)
+		return "the request's URL does not begin with http:// or https://";
+	for (const unsigned char *c = (const unsigned char *) request->url; *c != '\0'; c++)
+	{
+		if (*c <= ' ' || *c == 0x7f)
+			return "the request's URL contains a space or a control character";
+	}
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		if (!retl_http_header_valid(request->headers[i].name, request->headers[i].value))
+			return "a header of the request contains a character that is not allowed";
+	}
+	return NULL;
+}
+
+bool
+retl_http_submit(const RetlHttpRequest *request, const char **why)
+{
+	Transfer   *transfer;
+	CURL	   *easy;
+	sigset_t	saved;
+	bool		has_body = request->body != NULL;
+
+	*why = request_fault(request);
+	if (*why != NULL)
+		return false;
+
+	block_signals(&saved);
+	*why = "out of memory";
+
+	transfer = idle;
+	if (transfer != NULL)
+		idle = transfer->next;
+	else
+		transfer = transfer_create();
+	if (transfer == NULL)
+	{
+		restore_signals(&saved);
+		return false;
+	}
+	easy = transfer->easy;
+
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		const RetlHttpHeader *header = &request->headers[i];
+
+		if (!add_header(transfer, header->name, header->value, header->secret))
+			goto fail;
+	}
+	/* ask for no permission to send a body: it costs a round trip */
+	{
+		struct curl_slist *list = curl_slist_append(transfer->headers, "Expect:");
+
+		if (list == NULL)
+			goto fail;
+		transfer->headers = list;
+	}
+
+	if (transfer->url == NULL || strcmp(transfer->url, request->url) != 0)
+	{
+		free(transfer->url);
+		transfer->url = strdup(request->url);
+		if (transfer->url == NULL)
+			goto fail;
+		SET(CURLOPT_URL, request->url);
+	}
+	transfer->url_secret = request->url_secret;
+	if (has_body)
+	{
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_POSTFIELDS, request->body);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	}
+	else
+		SET(CURLOPT_HTTPGET, 1L);
+	SET(CURLOPT_CUSTOMREQUEST, strcmp(request->method, has_body ? "POST" : "GET") == 0 ? NULL : request->method);
+	SET(CURLOPT_NOBODY, strcmp(request->method, "HEAD") == 0 ? 1L : 0L);
+	SET(CURLOPT_HTTPHEADER, transfer->headers);
+	SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+
+	transfer->owner = request->owner;
+	transfer->dispatched_at = GetCurrentTimestamp();
+	if (curl_multi_add_handle(multi, easy) != CURLM_OK)
+		goto fail;
+	active++;
+	restore_signals(&saved);
+	return true;
+
+fail:
+	transfer_clear(transfer);
+	transfer->next = idle;
+	idle = transfer;
+	restore_signals(&saved);
+	return false;
+}
+
+static void
+collect_finished(void)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(multi, &left)) != NULL)
+	{
+		Transfer   *transfer;
+		CURL	   *easy = message->easy_handle;
+		CURLcode	code = message->data.result;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+		transfer->code = code;
+		curl_multi_remove_handle(multi, easy);
+		active--;
+
+		transfer->next = NULL;
+		if (finished_last != NULL)
+			finished_last->next = transfer;
+		else
+			finished_first = transfer;
+		finished_last = transfer;
+	}
+}
+
+void
+retl_http_run(void)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	sigset_t	saved;
+	int			running;
+
+	block_signals(&saved);
+	for (int round = 0; round < ROUNDS_AT_ONCE; round++)
+	{
+		int			n;
+
+		if (timer_wanted != 0 && timer_wanted <= monotonic_now())
+		{
+			timer_wanted = 0;
+			curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+		}
+		tell_kernel_all();
+
+		n = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, 0);
+		if (n <= 0)
+			break;
+		for (int i = 0; i < n; i++)
+		{
+			int			fd = events[i].data.fd;
+			int			what = 0;
+
+			if (fd == timer_fd)
+			{
+				uint64		count;
+
+				(void) !read(timer_fd, &count, sizeof(count));
+				timer_armed = 0;
+				continue;
+			}
+			/* an earlier event of this round may have closed or dropped it */
+			if (watches[fd].wanted == 0)
+				continue;
+			if (events[i].events & EPOLLIN)
+				what |= CURL_CSELECT_IN;
+			if (events[i].events & EPOLLOUT)
+				what |= CURL_CSELECT_OUT;
+			if (events[i].events & (EPOLLERR | EPOLLHUP))
+				what |= CURL_CSELECT_ERR;
+			curl_multi_socket_action(multi, fd, what, &running);
+		}
+		collect_finished();
+		if (finished_first != NULL)
+			break;
+	}
+	collect_finished();
+	tell_kernel_all();
+	arm_timer();
+	restore_signals(&saved);
+}
+
+/* Answers */
+
+static void
+classify(Transfer *transfer, RetlHttpAnswer *answer)
+{
+	static char error[CURL_ERROR_SIZE + 128];
+	CURLcode	code = transfer->code;
+
+	/* what we did not want to read does not change what was answered */
+	if (code == CURLE_WRITE_ERROR && transfer->body_capped && answer->status != 0)
+		code = CURLE_OK;
+
+	if (code == CURLE_OK && answer->status != 0)
+	{
+		answer->class = RETL_HTTP_ANSWERED;
+		return;
+	}
+
+	strlcpy(error, transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code), sizeof(error));
+	answer->error = error;
+
+	if (transfer->address_refused != NULL && transfer->sends == 0 &&
+		(transfer->sockets_opened == 0 || code == CURLE_ABORTED_BY_CALLBACK))
+	{
+		answer->class = RETL_HTTP_REFUSED;
+		snprintf(error, sizeof(error), "address %s is not allowed: %s",
+				 transfer->address, transfer->address_refused);
+		answer->hint = "A superuser can allow its network in retl.allowed_private_networks.";
+		return;
+	}
+	if (transfer->headers_excessive)
+		snprintf(error, sizeof(error), "the answer has more headers than are read");
+	else if (transfer->sends > 1)
+		snprintf(error, sizeof(error), "the connection was closed before an answer came");
+
+	switch (code)
+	{
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_URL_MALFORMAT:
+		case CURLE_LOGIN_DENIED:
+		case CURLE_NOT_BUILT_IN:
+			answer->class = transfer->sends == 0 ? RETL_HTTP_REFUSED : RETL_HTTP_UNKNOWN;
+			break;
+		default:
+			answer->class = transfer->sends == 0 ? RETL_HTTP_NOT_SENT : RETL_HTTP_UNKNOWN;
+			break;
+	}
+	if (code == CURLE_LOGIN_DENIED && transfer->sends == 0)
+		snprintf(error, sizeof(error), "the URL contains a user name or password");
+}
+
+bool
+retl_http_next(RetlHttpAnswer *answer)
+{
+	Transfer   *transfer = finished_first;
+	long		status = 0;
+	curl_off_t	time = 0;
+
+	if (handed_out != NULL)
+	{
+		transfer_clear(handed_out);
+		handed_out->next = idle;
+		idle = handed_out;
+		handed_out = NULL;
+	}
+	if (transfer == NULL)
+		return false;
+	finished_first = transfer->next;
+	if (finished_first == NULL)
+		finished_last = NULL;
+	handed_out = transfer;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(transfer->easy, CURLINFO_TOTAL_TIME_T, &time);
+
+	memset(answer, 0, sizeof(*answer));
+	answer->owner = transfer->owner;
+	answer->status = (int) status;
+	answer->retry_after = transfer->retry_after[0] != '\0' ? transfer->retry_after : NULL;
+	answer->body = "";
+	if (transfer->body_len > 0)
+	{
+		transfer->body[transfer->body_len] = '\0';
+		answer->body = transfer->body;
+	}
+	answer->body_len = transfer->body_len;
+	answer->body_capped = transfer->body_capped;
+	answer->dispatched_at = transfer->dispatched_at;
+	answer->seconds = time / 1000000.0;
+	classify(transfer, answer);
+	return true;
+}
