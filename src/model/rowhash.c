@@ -2,12 +2,12 @@
  * rowhash.c
  *		The row hash; see rowhash.h.
  *
- * A row is turned into a sequence of 64-bit words, which are mixed into a state
- * one by one. Each step is a bijection of the state and of the word, so that
- * two rows that differ in one word never collide. Values of fixed width are one
- * word or two; what has a length is its length, then its bytes in words, zeros
- * at the end; NULL is a word of its own. Composed types are their number of
- * elements, then the elements: no boundary is ambiguous.
+ * Every value becomes a 64-bit word, and a state is mixed with the words one
+ * by one, after their number. What fits a word is that word; longer and
+ * composed values are hashed to one the same way. Each step is a bijection of
+ * the state and of the word: two rows that differ in one number never collide.
+ * No value's word depends on another value, so that the processor works on
+ * several at a time.
  *
  * Bytes are taken as stored only where equal values have equal bytes on every
  * server of one byte order. OIDs never enter: an enum is its label.
@@ -54,7 +54,7 @@
 PG_FUNCTION_INFO_V1(retl_row_hash);
 PG_FUNCTION_INFO_V1(retl_row_hash_record);
 
-static uint64 mix_value(uint64 state, RetlType *type, Datum value);
+static uint64 value_word(RetlType *type, Datum value);
 
 static inline uint64
 rotate(uint64 word, int bits)
@@ -70,7 +70,7 @@ mix(uint64 state, uint64 word)
 }
 
 static inline uint64
-read_word(const char *bytes)
+read_8(const char *bytes)
 {
 	uint64		word;
 
@@ -82,130 +82,176 @@ read_word(const char *bytes)
 }
 
 static inline uint64
-mix_bytes(uint64 state, const char *bytes, size_t len)
+read_4(const char *bytes)
 {
-	state = mix(state, len);
+	uint32		word;
+
+	memcpy(&word, bytes, sizeof(word));
+#ifdef WORDS_BIGENDIAN
+	word = pg_bswap32(word);
+#endif
+	return word;
+}
+
+/* Up to seven bytes, and their number in the eighth: no two are equal. */
+static inline uint64
+short_word(const char *bytes, size_t len)
+{
+	uint64		word = (uint64) len << 56;
+
+	if (len >= 4)
+		return word | read_4(bytes) | read_4(bytes + len - 4) << (8 * (len - 4));
+	if (len > 0)
+		return word | (uint8) bytes[0] | (uint64) (uint8) bytes[len / 2] << (8 * (len / 2)) |
+			(uint64) (uint8) bytes[len - 1] << (8 * (len - 1));
+	return word;
+}
+
+static inline uint64
+bytes_word(const char *bytes, size_t len)
+{
+	uint64		state;
+
+	if (len < 8)
+		return short_word(bytes, len);
+	state = mix(K3, len);
 	if (len >= LANES_FROM)
 	{
-		uint64		lanes[4] = {state, state ^ K1, state ^ K2, state ^ K3};
+		uint64		lane1 = state ^ K1;
+		uint64		lane2 = state ^ K2;
+		uint64		lane3 = state ^ K3;
 
-		while (len >= 32)
+		do
 		{
-			for (int i = 0; i < 4; i++)
-				lanes[i] = mix(lanes[i], read_word(bytes + 8 * i));
+			state = mix(state, read_8(bytes));
+			lane1 = mix(lane1, read_8(bytes + 8));
+			lane2 = mix(lane2, read_8(bytes + 16));
+			lane3 = mix(lane3, read_8(bytes + 24));
 			bytes += 32;
 			len -= 32;
-		}
-		state = lanes[0];
-		for (int i = 1; i < 4; i++)
-			state = mix(state, lanes[i]);
+		} while (len >= 32);
+		state = mix(mix(mix(state, lane1), lane2), lane3);
 	}
 	for (; len >= 8; bytes += 8, len -= 8)
-		state = mix(state, read_word(bytes));
-	if (len > 0)
-	{
-		char		last[8] = {0};
-
-		/* not memcpy(.., len): a call for each value costs more than the rest */
-		for (size_t i = 0; i < len; i++)
-			last[i] = bytes[i];
-		state = mix(state, read_word(last));
-	}
+		state = mix(state, read_8(bytes));
+	if (len > 0)				/* there are eight bytes before the end */
+		state = mix(state, read_8(bytes + len - 8) >> (64 - 8 * len));
 	return state;
 }
 
 static uint64
-mix_float(uint64 state, float8 value)
+float_word(float8 value)
 {
 	uint64		bits;
 
 	if (isnan(value))
-		return mix(state, UINT64CONST(0x7FF8000000000000));
+		return UINT64CONST(0x7FF8000000000000);
 	if (value == 0)
-		return mix(state, 0);
+		return 0;				/* -0 too */
 	memcpy(&bits, &value, sizeof(bits));
-	return mix(state, bits);
+	return bits;
 }
 
 /*
- * Equal numerics of equal scale have equal bytes, but for long headers that
- * servers before 9.1 wrote where today's would write a short one.
+ * Servers before 9.1 wrote long headers where today's would write a short one,
+ * and pg_upgrade keeps them.
  */
-static uint64
-mix_numeric(uint64 state, const char *bytes, int len)
+static pg_noinline uint64
+long_numeric_word(const char *bytes, int len)
 {
 	uint16		header;
 	int16		weight;
+	char	   *shortened;
+	uint64		word;
 
 	memcpy(&header, bytes, sizeof(header));
-	if (!NUMERIC_IS_LONG(header) || len < 4)
-		return mix_bytes(state, bytes, len);
-
 	memcpy(&weight, bytes + 2, sizeof(weight));
 	if (NUMERIC_LONG_SCALE(header) > NUMERIC_SHORT_MAX_SCALE ||
 		weight < NUMERIC_SHORT_MIN_WEIGHT || weight > NUMERIC_SHORT_MAX_WEIGHT)
-		return mix_bytes(state, bytes, len);
-	else
-	{
-		char	   *shortened = palloc(len);
+		return bytes_word(bytes, len);
 
-		header = 0x8000 | ((header & NUMERIC_FORM) == NUMERIC_LONG_NEGATIVE ? 0x2000 : 0) |
-			NUMERIC_LONG_SCALE(header) << 7 | (weight < 0 ? 0x40 : 0) | (weight & 0x3F);
-		memcpy(shortened, &header, sizeof(header));
-		memcpy(shortened + 2, bytes + 4, len - 4);
-		state = mix_bytes(state, shortened, len - 2);
-		pfree(shortened);
-		return state;
-	}
+	shortened = palloc(len);
+	header = 0x8000 | ((header & NUMERIC_FORM) == NUMERIC_LONG_NEGATIVE ? 0x2000 : 0) |
+		NUMERIC_LONG_SCALE(header) << 7 | (weight < 0 ? 0x40 : 0) | (weight & 0x3F);
+	memcpy(shortened, &header, sizeof(header));
+	memcpy(shortened + 2, bytes + 4, len - 4);
+	word = bytes_word(shortened, len - 2);
+	pfree(shortened);
+	return word;
 }
 
-/* Bytes of a varlena, which is freed if it had to be detoasted. */
-static uint64
-mix_varlena(uint64 state, RetlType *type, Datum value)
+/* Equal numerics of equal scale have equal bytes. */
+static inline uint64
+numeric_word(const char *bytes, int len)
 {
-	struct varlena *stored = (struct varlena *) DatumGetPointer(value);
-	struct varlena *varlena = pg_detoast_datum_packed(stored);
+	uint16		header;
 
+	memcpy(&header, bytes, sizeof(header));
+	return NUMERIC_IS_LONG(header) ? long_numeric_word(bytes, len) : bytes_word(bytes, len);
+}
+
+static inline uint64
+plain_varlena_word(RetlType *type, struct varlena *varlena)
+{
 	if (type->kind == RETL_TYPE_NUMERIC)
-		state = mix_numeric(state, VARDATA_ANY(varlena), VARSIZE_ANY_EXHDR(varlena));
-	else
-		state = mix_bytes(state, VARDATA_ANY(varlena), VARSIZE_ANY_EXHDR(varlena));
-	if (varlena != stored)
+		return numeric_word(VARDATA_ANY(varlena), VARSIZE_ANY_EXHDR(varlena));
+	return bytes_word(VARDATA_ANY(varlena), VARSIZE_ANY_EXHDR(varlena));
+}
+
+static pg_noinline uint64
+toasted_word(RetlType *type, struct varlena *toasted)
+{
+	struct varlena *varlena = pg_detoast_datum_packed(toasted);
+	uint64		word = plain_varlena_word(type, varlena);
+
+	if (varlena != toasted)
 		pfree(varlena);
-	return state;
+	return word;
+}
+
+static inline uint64
+varlena_word(RetlType *type, Datum value)
+{
+	struct varlena *varlena = (struct varlena *) DatumGetPointer(value);
+
+	if (VARATT_IS_EXTENDED(varlena) && !VARATT_IS_SHORT(varlena))
+		return toasted_word(type, varlena);
+	return plain_varlena_word(type, varlena);
 }
 
 static uint64
-mix_array(uint64 state, RetlType *type, Datum value)
+array_word(RetlType *type, Datum value)
 {
 	RetlRoom	room;
 	struct varlena *array = retl_type_detoast(value, &room);
 	RetlArrayWalk walk;
 	Datum		element;
 	bool		isnull;
+	uint64		state;
 
 	retl_type_array_begin(&walk, type, array);
-	state = mix(state, walk.ndim);
+	state = mix(0, walk.ndim);
 	for (int i = 0; i < walk.ndim; i++)
 		state = mix(state, walk.dims[i]);
 	while (retl_type_array_next(&walk, &element, &isnull))
-		state = isnull ? mix(state, NULL_WORD) : mix_value(state, walk.element, element);
+		state = mix(state, isnull ? NULL_WORD : value_word(walk.element, element));
 	if ((Pointer) array != DatumGetPointer(value) && (char *) array != room.data)
 		pfree(array);
 	return state;
 }
 
-/* The attributes of type->values. */
+/* The attributes in type->values. */
 static uint64
-mix_attributes(uint64 state, RetlType *type)
+attributes_word(RetlType *type)
 {
-	state = mix(state, type->nattributes);
+	uint64		state = mix(0, type->nattributes);
+
 	for (int i = 0; i < type->tupdesc->natts; i++)
 	{
 		if (type->attributes[i] == NULL)
 			continue;
-		state = type->nulls[i] ? mix(state, NULL_WORD)
-			: mix_value(state, type->attributes[i], type->values[i]);
+		state = mix(state, type->nulls[i] ? NULL_WORD
+					: value_word(type->attributes[i], type->values[i]));
 	}
 	return state;
 }
@@ -214,115 +260,128 @@ static uint64
 mix_bound(uint64 state, RetlType *element, const RangeBound *bound)
 {
 	state = mix(state, (bound->infinite ? 2 : 0) | (bound->inclusive ? 1 : 0));
-	return bound->infinite ? state : mix_value(state, element, bound->val);
+	return bound->infinite ? state : mix(state, value_word(element, bound->val));
 }
 
 static uint64
-mix_range(uint64 state, RetlType *type, Datum value)
+range_word(RetlType *type, Datum value)
 {
 	RangeType  *range = DatumGetRangeTypeP(value);
 	RangeBound	lower;
 	RangeBound	upper;
 	bool		empty;
+	uint64		state;
 
 	range_deserialize(type->range, range, &lower, &upper, &empty);
-	state = mix(state, empty ? 0 : 1);
+	state = mix(0, empty ? 0 : 1);
 	if (empty)
 		return state;
-	state = mix_bound(state, type->element, &lower);
-	return mix_bound(state, type->element, &upper);
+	return mix_bound(mix_bound(state, type->element, &lower), type->element, &upper);
 }
 
 static uint64
-mix_multirange(uint64 state, RetlType *type, Datum value)
+multirange_word(RetlType *type, Datum value)
 {
 	MultirangeType *multirange = DatumGetMultirangeTypeP(value);
 	RetlType   *range = type->element;
+	uint64		state = mix(0, multirange->rangeCount);
 
-	state = mix(state, multirange->rangeCount);
 	for (uint32 i = 0; i < multirange->rangeCount; i++)
 	{
 		RangeBound	lower;
 		RangeBound	upper;
 
 		multirange_get_bounds(range->range, multirange, i, &lower, &upper);
-		state = mix_bound(state, range->element, &lower);
-		state = mix_bound(state, range->element, &upper);
+		state = mix_bound(mix_bound(state, range->element, &lower), range->element, &upper);
 	}
 	return state;
 }
 
 static uint64
-mix_value(uint64 state, RetlType *type, Datum value)
+text_word(RetlType *type, Datum value)
 {
-	char	   *text;
+	char	   *text = retl_type_text(type, value);
+	uint64		word = bytes_word(text, strlen(text));
 
+	pfree(text);
+	return word;
+}
+
+/* Types that are rare, or need more than their bytes. */
+static pg_noinline uint64
+other_word(RetlType *type, Datum value)
+{
+	switch (type->kind)
+	{
+		case RETL_TYPE_TIMETZ:
+			return mix(mix(0, DatumGetTimeTzADTP(value)->time),
+					   (int64) DatumGetTimeTzADTP(value)->zone);
+		case RETL_TYPE_INTERVAL:
+			return mix(mix(0, DatumGetIntervalP(value)->time),
+					   (uint64) (uint32) DatumGetIntervalP(value)->month << 32 |
+					   (uint32) DatumGetIntervalP(value)->day);
+		case RETL_TYPE_UUID:
+			return mix(mix(0, read_8((char *) DatumGetUUIDP(value)->data)),
+					   read_8((char *) DatumGetUUIDP(value)->data + 8));
+		case RETL_TYPE_NAME:
+			return bytes_word(NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
+		case RETL_TYPE_CSTRING:
+			return bytes_word(DatumGetCString(value), strlen(DatumGetCString(value)));
+		case RETL_TYPE_ENUM:
+			{
+				const RetlEnumLabel *label = retl_type_enum_label(type, DatumGetObjectId(value));
+
+				return bytes_word(label->label, label->len);
+			}
+		case RETL_TYPE_ARRAY:
+			check_stack_depth();
+			return array_word(type, value);
+		case RETL_TYPE_COMPOSITE:
+			check_stack_depth();
+			retl_type_deform(type, DatumGetHeapTupleHeader(value));
+			return attributes_word(type);
+		case RETL_TYPE_RANGE:
+			return range_word(type, value);
+		case RETL_TYPE_MULTIRANGE:
+			return multirange_word(type, value);
+		default:
+			return text_word(type, value);
+	}
+}
+
+static uint64
+value_word(RetlType *type, Datum value)
+{
 	switch (type->kind)
 	{
 		case RETL_TYPE_BOOL:
-			return mix(state, DatumGetBool(value) ? 1 : 0);
+			return DatumGetBool(value) ? 1 : 0;
 		case RETL_TYPE_INT2:
-			return mix(state, (int64) DatumGetInt16(value));
+			return (int64) DatumGetInt16(value);
 		case RETL_TYPE_INT4:
 		case RETL_TYPE_DATE:
-			return mix(state, (int64) DatumGetInt32(value));
+			return (int64) DatumGetInt32(value);
 		case RETL_TYPE_INT8:
 		case RETL_TYPE_TIMESTAMP:
 		case RETL_TYPE_TIMESTAMPTZ:
 		case RETL_TYPE_TIME:
 		case RETL_TYPE_MONEY:
-			return mix(state, DatumGetInt64(value));
+			return DatumGetInt64(value);
 		case RETL_TYPE_OID:
-			return mix(state, DatumGetObjectId(value));
+			return DatumGetObjectId(value);
 		case RETL_TYPE_FLOAT4:
-			return mix_float(state, DatumGetFloat4(value));
+			return float_word(DatumGetFloat4(value));
 		case RETL_TYPE_FLOAT8:
-			return mix_float(state, DatumGetFloat8(value));
-		case RETL_TYPE_TIMETZ:
-			state = mix(state, DatumGetTimeTzADTP(value)->time);
-			return mix(state, (int64) DatumGetTimeTzADTP(value)->zone);
-		case RETL_TYPE_INTERVAL:
-			state = mix(state, DatumGetIntervalP(value)->time);
-			return mix(state, (uint64) (uint32) DatumGetIntervalP(value)->month << 32 |
-					   (uint32) DatumGetIntervalP(value)->day);
-		case RETL_TYPE_UUID:
-			state = mix(state, read_word((char *) DatumGetUUIDP(value)->data));
-			return mix(state, read_word((char *) DatumGetUUIDP(value)->data + 8));
+			return float_word(DatumGetFloat8(value));
 		case RETL_TYPE_NUMERIC:
 		case RETL_TYPE_TEXT:
 		case RETL_TYPE_BYTEA:
 		case RETL_TYPE_JSON:
 		case RETL_TYPE_JSONB:
-			return mix_varlena(state, type, value);
-		case RETL_TYPE_NAME:
-			return mix_bytes(state, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
-		case RETL_TYPE_CSTRING:
-			return mix_bytes(state, DatumGetCString(value), strlen(DatumGetCString(value)));
-		case RETL_TYPE_ENUM:
-			{
-				const RetlEnumLabel *label = retl_type_enum_label(type, DatumGetObjectId(value));
-
-				return mix_bytes(state, label->label, label->len);
-			}
-		case RETL_TYPE_ARRAY:
-			check_stack_depth();
-			return mix_array(state, type, value);
-		case RETL_TYPE_COMPOSITE:
-			check_stack_depth();
-			retl_type_deform(type, DatumGetHeapTupleHeader(value));
-			return mix_attributes(state, type);
-		case RETL_TYPE_RANGE:
-			return mix_range(state, type, value);
-		case RETL_TYPE_MULTIRANGE:
-			return mix_multirange(state, type, value);
-		case RETL_TYPE_OTHER:
-			break;
+			return varlena_word(type, value);
+		default:
+			return other_word(type, value);
 	}
-
-	text = retl_type_text(type, value);
-	state = mix_bytes(state, text, strlen(text));
-	pfree(text);
-	return state;
 }
 
 /* Spreads every bit of the state over the result. */
@@ -343,8 +402,7 @@ retl_rowhash(int count, RetlType *const *types, const NullableDatum *values)
 	uint64		state = mix(0, count);
 
 	for (int i = 0; i < count; i++)
-		state = values[i].isnull ? mix(state, NULL_WORD)
-			: mix_value(state, types[i], values[i].value);
+		state = mix(state, values[i].isnull ? NULL_WORD : value_word(types[i], values[i].value));
 	return finish(state);
 }
 
@@ -363,5 +421,5 @@ retl_row_hash_record(PG_FUNCTION_ARGS)
 {
 	RetlType   *row = retl_type_record_argument(fcinfo);
 
-	PG_RETURN_INT64(finish(mix_attributes(0, row)));
+	PG_RETURN_INT64(finish(attributes_word(row)));
 }

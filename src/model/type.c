@@ -293,28 +293,6 @@ retl_type_array_begin(RetlArrayWalk *walk, RetlType *type, struct varlena *varle
 	walk->bit = 0;
 }
 
-bool
-retl_type_array_next(RetlArrayWalk *walk, Datum *value, bool *isnull)
-{
-	const RetlType *element = walk->element;
-
-	if (walk->left == 0)
-		return false;
-	walk->left--;
-	if (walk->nulls != NULL)
-	{
-		*isnull = (walk->nulls[walk->bit / 8] & (1 << (walk->bit % 8))) == 0;
-		walk->bit++;
-		if (*isnull)
-			return true;
-	}
-	*isnull = false;
-	*value = fetch_att(walk->at, element->byval, element->len);
-	walk->at = att_addlength_pointer(walk->at, element->len, walk->at);
-	walk->at = (char *) att_align_nominal(walk->at, element->align);
-	return true;
-}
-
 /* ---- arguments ---- */
 
 typedef struct CallSite

@@ -14,6 +14,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "access/tupmacs.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/typcache.h"
@@ -130,7 +131,28 @@ typedef struct RetlArrayWalk
 } RetlArrayWalk;
 
 extern void retl_type_array_begin(RetlArrayWalk *walk, RetlType *type, struct varlena *array);
-extern bool retl_type_array_next(RetlArrayWalk *walk, Datum *value, bool *isnull);
+
+static inline bool
+retl_type_array_next(RetlArrayWalk *walk, Datum *value, bool *isnull)
+{
+	const RetlType *element = walk->element;
+
+	if (walk->left == 0)
+		return false;
+	walk->left--;
+	*isnull = false;
+	if (walk->nulls != NULL)
+	{
+		*isnull = (walk->nulls[walk->bit / 8] & (1 << (walk->bit % 8))) == 0;
+		walk->bit++;
+		if (*isnull)
+			return true;
+	}
+	*value = fetch_att(walk->at, element->byval, element->len);
+	walk->at = att_addlength_pointer(walk->at, element->len, walk->at);
+	walk->at = (char *) att_align_nominal(walk->at, element->align);
+	return true;
+}
 
 /*
  * The arguments of a function call from number "first" on, for functions of
