@@ -43,6 +43,13 @@ retl_set_local(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+void
+retl_pin_settings(void)
+{
+	for (int i = 0; i < lengthof(pinned_settings); i++)
+		retl_set_local(pinned_settings[i][0], pinned_settings[i][1]);
+}
+
 static void
 save(RetlIdentity *saved)
 {
@@ -62,8 +69,7 @@ retl_owner_enter(RetlIdentity *saved, Oid role, const char *search_path)
 {
 	save(saved);
 	retl_set_local("search_path", search_path ? search_path : SAFE_SEARCH_PATH);
-	for (int i = 0; i < lengthof(pinned_settings); i++)
-		retl_set_local(pinned_settings[i][0], pinned_settings[i][1]);
+	retl_pin_settings();
 	retl_set_local("transaction_read_only", "on");
 	SetUserIdAndSecContext(role, saved->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE |

@@ -36,6 +36,9 @@ extern void retl_owner_leave(const RetlIdentity *saved);
 extern void retl_catalog_enter(RetlIdentity *saved);
 extern void retl_catalog_leave(const RetlIdentity *saved);
 
+/* Pins what the text form of a value depends on, until the transaction or nest level ends. */
+extern void retl_pin_settings(void);
+
 /* Sets a GUC until the current nest level or transaction ends. */
 extern void retl_set_local(const char *name, const char *value);
 

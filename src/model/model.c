@@ -202,31 +202,36 @@ retl_model_key_type(Oid type, int32 typmod, bool *as_text)
  * -------------------------------------------------------------------------- */
 
 static bool
-lock_model(int64 id, LOCKMODE mode, bool wait)
+lock_object(const char *table, int64 id, LOCKMODE mode, bool wait)
 {
-	Oid			model_class = get_relname_relid("model", get_namespace_oid("retl", false));
+	Oid			class = get_relname_relid(table, get_namespace_oid("retl", false));
 	LOCKTAG		tag;
 
-	if (!OidIsValid(model_class))
+	if (!OidIsValid(class))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"retl.model\" does not exist")));
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, model_class, (uint32) id, 0);
-	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+				 errmsg("relation \"retl.%s\" does not exist", table)));
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, class, (uint32) id, 0);
+	if (LockAcquire(&tag, mode, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	return true;
 }
 
 void
 retl_model_lock(int64 id, LOCKMODE mode)
 {
-	(void) lock_model(id, mode, true);
-	AcceptInvalidationMessages();
+	(void) lock_object("model", id, mode, true);
 }
 
 bool
 retl_model_try_lock(int64 id, LOCKMODE mode)
 {
-	if (!lock_model(id, mode, false))
-		return false;
-	AcceptInvalidationMessages();
-	return true;
+	return lock_object("model", id, mode, false);
+}
+
+bool
+retl_mapping_try_lock(int64 id, LOCKMODE mode)
+{
+	return lock_object("mapping", id, mode, false);
 }

@@ -51,6 +51,9 @@ extern Query *retl_model_analyze(const char *query);
 extern void retl_model_lock(int64 id, LOCKMODE mode);
 extern bool retl_model_try_lock(int64 id, LOCKMODE mode);
 
+/* The same for a mapping: whoever plans or ends one of its runs holds it in ExclusiveLock. */
+extern bool retl_mapping_try_lock(int64 id, LOCKMODE mode);
+
 /*
  * SQL type in which the checkpoint holds a key column of type "type": the type
  * itself where it is built in and has a stable order, else text. *as_text says

@@ -1,0 +1,21 @@
+-- What the snapshot's statements call. They are executed as a model's owner,
+-- so anybody may; outside a snapshot they do nothing of use.
+
+CREATE FUNCTION retl.snapshot_filter(hash bigint, checkpoint_hash bigint, slot bigint) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'retl_snapshot_filter';
+COMMENT ON FUNCTION retl.snapshot_filter(bigint, bigint, bigint) IS
+  'Internal: passes the joined rows of a snapshot that differ, and counts all';
+
+CREATE FUNCTION retl.row_differs(old_data json, old_columns json, new_data json, new_columns json) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', 'retl_row_differs';
+COMMENT ON FUNCTION retl.row_differs(json, json, json, json) IS
+  'Whether two stored rows differ in a column that both shapes have by name and type';
+
+CREATE PROCEDURE retl.work()
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'retl_work';
+REVOKE ALL ON PROCEDURE retl.work() FROM PUBLIC;
+COMMENT ON PROCEDURE retl.work() IS
+  'Does in this session what the snapshot worker has to do now: snapshots, plans, ends of runs. For tests and for debugging; superusers only';
