@@ -41,7 +41,7 @@
 /* Rows between resets of the scratch context. */
 #define SCRATCH_ROWS 64
 
-typedef struct Plan
+typedef struct RunPlan
 {
 	/* the run */
 	int64		run;
@@ -82,7 +82,7 @@ typedef struct Plan
 	int64		unmapped;
 	MemoryContext scratch;
 	MemoryContext context;
-} Plan;
+} RunPlan;
 
 /* --------------------------------------------------------------------------
  * Loading
@@ -103,7 +103,7 @@ text_array(Datum array, int *count)
 }
 
 static void
-split_update_columns(Plan *plan)
+split_update_columns(RunPlan *plan)
 {
 	char	   *list = pstrdup(plan->update_when);
 
@@ -124,7 +124,7 @@ split_update_columns(Plan *plan)
 
 /* Reads all that is about the run; false when it is not to be planned (any more). */
 static bool
-load(Plan *plan)
+load(RunPlan *plan)
 {
 	RetlArgs	args = {0};
 	char	   *connector;
@@ -202,7 +202,7 @@ load(Plan *plan)
 }
 
 static const RetlShape *
-find_shape(Plan *plan, int number)
+find_shape(RunPlan *plan, int number)
 {
 	MemoryContext old;
 	RetlArgs	args = {0};
@@ -233,7 +233,7 @@ find_shape(Plan *plan, int number)
  * -------------------------------------------------------------------------- */
 
 static void
-hold(const Plan *plan, int64 added, int64 updated, int64 deleted, char *reason, const char *hint)
+hold(const RunPlan *plan, int64 added, int64 updated, int64 deleted, char *reason, const char *hint)
 {
 	RetlArgs	args = {0};
 
@@ -253,7 +253,7 @@ hold(const Plan *plan, int64 added, int64 updated, int64 deleted, char *reason, 
 
 /* Whether a brake holds the run, which is then recorded. */
 static bool
-brake(const Plan *plan)
+brake(const RunPlan *plan)
 {
 	RetlArgs	args = {0};
 	StringInfoData sql;
@@ -332,7 +332,7 @@ brake(const Plan *plan)
  * -------------------------------------------------------------------------- */
 
 static RetlSqlSet *
-sql_set(Plan *plan, const RetlShape *shape)
+sql_set(RunPlan *plan, const RetlShape *shape)
 {
 	int			count = retl_mapping_sql_count(plan->mapping);
 	const char **expressions;
@@ -367,7 +367,7 @@ split(const RetlShape *shape, const RetlStored *stored)
 
 /* The values of the mapping's @sql expressions for this envelope. */
 static bool
-eval_sql(Plan *plan, RetlEnvelope *envelope, char **error)
+eval_sql(RunPlan *plan, RetlEnvelope *envelope, char **error)
 {
 	int			count = retl_mapping_sql_count(plan->mapping);
 	RetlSlice  *values;
@@ -381,7 +381,7 @@ eval_sql(Plan *plan, RetlEnvelope *envelope, char **error)
 
 /* Whether one of the named columns differs between the rows. */
 static bool
-columns_differ(Plan *plan, const RetlEnvelope *envelope)
+columns_differ(RunPlan *plan, const RetlEnvelope *envelope)
 {
 	ListCell   *lc;
 
@@ -402,7 +402,7 @@ columns_differ(Plan *plan, const RetlEnvelope *envelope)
 
 /* Whether an update changes anything for the destination. */
 static bool
-update_matters(Plan *plan, RetlEnvelope *envelope, char **error)
+update_matters(RunPlan *plan, RetlEnvelope *envelope, char **error)
 {
 	RetlEnvelope before = *envelope;
 	StringInfoData old_payload;
@@ -431,7 +431,7 @@ update_matters(Plan *plan, RetlEnvelope *envelope, char **error)
 
 /* Same for the same version of the same row, at most 100 characters. */
 static char *
-message_id(Plan *plan, const char *key)
+message_id(RunPlan *plan, const char *key)
 {
 	int			len = strlen(key);
 
@@ -442,7 +442,7 @@ message_id(Plan *plan, const char *key)
 }
 
 static void
-count_record(Plan *plan, RetlOperation operation)
+count_record(RunPlan *plan, RetlOperation operation)
 {
 	if (operation == RETL_ADDED)
 		plan->added++;
@@ -454,7 +454,7 @@ count_record(Plan *plan, RetlOperation operation)
 
 /* Maps one change and puts it into a batch, or among the exceptions. */
 static void
-plan_record(Plan *plan, RetlOperation operation, const char *key,
+plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 			const RetlStored *row, const RetlStored *old, const RetlStored *acked)
 {
 	RetlEnvelope envelope = {0};
@@ -516,7 +516,7 @@ same_row(const RetlStored *a, const RetlStored *b)
 
 /* Whether the key is an exception from an earlier run: those have phases of their own. */
 static bool
-is_exception(Plan *plan, const char *key)
+is_exception(RunPlan *plan, const char *key)
 {
 	Oid			types[3] = {INT8OID, TEXTOID, INT8OID};
 	Datum		values[3];
@@ -535,7 +535,7 @@ is_exception(Plan *plan, const char *key)
 }
 
 static void
-plan_change(Plan *plan, const RetlChange *change)
+plan_change(RunPlan *plan, const RetlChange *change)
 {
 	bool		present = change->new.shape != 0;
 	RetlOperation operation;
@@ -596,7 +596,7 @@ plan_change(Plan *plan, const RetlChange *change)
 
 /* Nothing that is gone can come from a first sync without exceptions, and so on. */
 static bool
-phase_has_work(const Plan *plan)
+phase_has_work(const RunPlan *plan)
 {
 	if (PHASE_IS_EXCEPTIONS(plan->phase))
 		return plan->has_exceptions;
@@ -608,7 +608,7 @@ phase_has_work(const Plan *plan)
 
 /* Plans until the phase or the chunk ends; true when the phase has. */
 static bool
-plan_phase(Plan *plan)
+plan_phase(RunPlan *plan)
 {
 	RetlStreamSpec spec = {0};
 	RetlStream *stream;
@@ -657,7 +657,7 @@ plan_phase(Plan *plan)
 }
 
 static void
-record_chunk(Plan *plan, bool planned, int64 batches, int64 bytes, double seconds)
+record_chunk(RunPlan *plan, bool planned, int64 batches, int64 bytes, double seconds)
 {
 	RetlArgs	args = {0};
 
@@ -694,7 +694,7 @@ record_chunk(Plan *plan, bool planned, int64 batches, int64 bytes, double second
 }
 
 static bool
-find_exceptions(const Plan *plan)
+find_exceptions(const RunPlan *plan)
 {
 	RetlArgs	args = {0};
 
@@ -726,7 +726,7 @@ retl_plan_chunk(int64 run)
 {
 	instr_time	start;
 	instr_time	duration;
-	Plan	   *plan;
+	RunPlan    *plan;
 	int64		batches = 0;
 	int64		bytes = 0;
 	bool		ended = true;
@@ -739,7 +739,7 @@ retl_plan_chunk(int64 run)
 		SPI_finish();
 		return false;
 	}
-	plan = palloc0(sizeof(Plan));
+	plan = palloc0(sizeof(RunPlan));
 	plan->run = run;
 	plan->context = CurrentMemoryContext;
 	plan->scratch = AllocSetContextCreate(CurrentMemoryContext, "retl plan scratch",

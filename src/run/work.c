@@ -1,13 +1,493 @@
 /*
  * work.c
- *		What a snapshot worker does; see work.h.
+ *		Finds and does the snapshot worker's work; see work.h.
+ *
+ * The same units run in a worker and, by CALL retl.work(), in a session. How a
+ * transaction begins and ends is all that differs: "Frame".
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/defrem.h"
+#include "commands/vacuum.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_node.h"
+#include "pgstat.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/fault.h"
+#include "base/guc.h"
+#include "base/owner.h"
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
+#include "model/snapshot.h"
+#include "run/plan.h"
+#include "run/run.h"
 #include "run/work.h"
+#include "worker/worker.h"
+
+/* A log that nobody needs is emptied when it has so many rows. */
+#define LOG_ROWS_WORTH_EMPTYING 10000
+
+/* A checkpoint is vacuumed when so many of its rows, in percent, were changed since. */
+#define VACUUM_PERCENT 0.2
+
+PG_FUNCTION_INFO_V1(retl_work);
+
+typedef struct Frame
+{
+	void		(*begin) (void);
+	void		(*commit) (void);
+	void		(*abort) (void);
+	bool		can_vacuum;
+} Frame;
+
+/* Models whose checkpoints this process has changed; allocated in TopMemoryContext. */
+static List *changed_models = NIL;
+
+/* --------------------------------------------------------------------------
+ * Frames
+ * -------------------------------------------------------------------------- */
+
+static void
+begin_in_worker(void)
+{
+	retl_worker_start_transaction();
+	retl_pin_settings();
+}
+
+static const Frame worker_frame = {
+	begin_in_worker, retl_worker_commit, retl_worker_abort, true
+};
+
+/* In a session: SPI_commit begins the next transaction, in which we become the worker's role. */
+static RetlIdentity session_identity;
+
+static void
+begin_in_session(void)
+{
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	GetUserIdAndSecContext(&session_identity.userid, &session_identity.sec_context);
+	session_identity.guc_level = NewGUCNestLevel();
+	retl_set_local("search_path", "pg_catalog, pg_temp");
+	retl_pin_settings();
+	SetUserIdAndSecContext(get_role_oid("retl_snapshot", false),
+						   session_identity.sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+static void
+commit_in_session(void)
+{
+	AtEOXact_GUC(false, session_identity.guc_level);
+	SetUserIdAndSecContext(session_identity.userid, session_identity.sec_context);
+	SPI_commit();
+}
+
+static void
+abort_in_session(void)
+{
+	EmitErrorReport();
+	FlushErrorState();
+	SPI_rollback();
+}
+
+static const Frame session_frame = {
+	begin_in_session, commit_in_session, abort_in_session, false
+};
+
+/* --------------------------------------------------------------------------
+ * Units
+ * -------------------------------------------------------------------------- */
+
+typedef bool (*Unit) (int64 id, void *arg);
+
+/*
+ * Runs a unit in a transaction. On an error the transaction is rolled back,
+ * the error logged, and *error set (in "context"): the caller records it in another transaction.
+ */
+static bool
+run_unit(const Frame *frame, Unit unit, int64 id, void *arg, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	*error = NULL;
+	frame->begin();
+	PG_TRY();
+	{
+		done = unit(id, arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		frame->abort();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+	if (*error == NULL)
+		frame->commit();
+	return done || *error != NULL;
+}
+
+/* Records a failure; an error while doing so is the worker's end, not the unit's. */
+static void
+record_failure(const Frame *frame, void (*record) (int64, const ErrorData *), int64 id,
+			   ErrorData *error)
+{
+	frame->begin();
+	record(id, error);
+	frame->commit();
+	FreeErrorData(error);
+}
+
+/* ---- snapshots ---- */
+
+typedef struct SnapshotWork
+{
+	int64		model;
+	int64	   *ids;			/* requests seen by the snapshot */
+	int			count;
+	int64		last;			/* newest of them, for recording a failure */
+	MemoryContext context;
+} SnapshotWork;
+
+/* Under the snapshot that reads the model: which requests it serves. */
+static void
+see_requests(void *arg)
+{
+	SnapshotWork *work = arg;
+	RetlArgs	args = {0};
+	MemoryContext old;
+
+	SPI_connect();
+	retl_arg_int8(&args, work->model);
+	work->count = retl_sql_read("SELECT id FROM retl.request WHERE model = $1 ORDER BY id", &args);
+	old = MemoryContextSwitchTo(work->context);
+	work->ids = palloc(sizeof(int64) * Max(work->count, 1));
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < work->count; i++)
+		work->ids[i] = retl_result_int8(i, 1);
+	SPI_finish();
+}
+
+/* The newest request there is: a failure before the snapshot is theirs, too. */
+static void
+newest_request(SnapshotWork *work)
+{
+	RetlArgs	args = {0};
+
+	SPI_connect();
+	retl_arg_int8(&args, work->model);
+	retl_sql("SELECT COALESCE(pg_catalog.max(id), 0) FROM retl.request WHERE model = $1", &args);
+	work->last = retl_result_int8(0, 1);
+	SPI_finish();
+}
+
+static bool
+snapshot_unit(int64 id, void *arg)
+{
+	SnapshotWork *work = arg;
+	RetlModel  *model;
+	RetlSnapshot snapshot;
+
+	if (!retl_model_try_lock(id, ShareUpdateExclusiveLock))
+		return false;
+	RETL_FAULT("model_locked");
+	newest_request(work);
+	model = retl_model_load(id);
+	if (model == NULL)
+		return false;
+	if (!model->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("model \"%s\" is disabled", model->name),
+				 errhint("Run retl.enable_model.")));
+	pgstat_report_activity(STATE_RUNNING, psprintf("retl: snapshot of model \"%s\"", model->name));
+	retl_snapshot_take(model, see_requests, work, &snapshot);
+	retl_run_serve(work->ids, work->count, &snapshot);
+	if (snapshot.added + snapshot.updated + snapshot.deleted > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		changed_models = list_append_unique_oid(changed_models, (Oid) id);
+		MemoryContextSwitchTo(old);
+	}
+	return true;
+}
+
+static int64 failed_last;
+
+static void
+record_failed_snapshot(int64 model, const ErrorData *error)
+{
+	retl_run_fail_requests(model, failed_last, error);
+}
+
+static bool
+do_snapshot(const Frame *frame, int64 model)
+{
+	SnapshotWork work = {0};
+	ErrorData  *error;
+	bool		done;
+
+	work.model = model;
+	work.context = CurrentMemoryContext;
+	done = run_unit(frame, snapshot_unit, model, &work, &error);
+	if (error)
+	{
+		failed_last = work.last;
+		record_failure(frame, record_failed_snapshot, model, error);
+	}
+	return done;
+}
+
+/* ---- plans and ends ---- */
+
+static bool
+plan_unit(int64 id, void *arg)
+{
+	pgstat_report_activity(STATE_RUNNING, psprintf("retl: plan of run " INT64_FORMAT, id));
+	return retl_plan_chunk(id);
+}
+
+static bool
+end_unit(int64 id, void *arg)
+{
+	return retl_run_end(id);
+}
+
+static bool
+do_plan(const Frame *frame, int64 run)
+{
+	ErrorData  *error;
+	bool		done = run_unit(frame, plan_unit, run, NULL, &error);
+
+	if (error)
+		record_failure(frame, retl_run_fail_plan, run, error);
+	if (done)
+		retl_wake(RETL_DELIVERY_WORKER);
+	return done;
+}
+
+static bool
+do_end(const Frame *frame, int64 run)
+{
+	ErrorData  *error;
+	bool		done = run_unit(frame, end_unit, run, NULL, &error);
+
+	/* nothing else could settle the run: leave, back off, try again */
+	if (error)
+		ReThrowError(error);
+	return done;
+}
+
+/* ---- housekeeping ---- */
+
+/* The newest snapshot whose changes nobody needs any more. */
+static const char *const log_floor =
+	"SELECT st.log_generation, st.seq, st.log_rows,"
+	"  COALESCE((SELECT pg_catalog.min(s.cursor) FROM retl.mapping_state s JOIN retl.mapping m ON m.id = s.mapping"
+	"   WHERE m.model = $1), st.seq),"
+	"  COALESCE((SELECT pg_catalog.min(COALESCE(r.from_seq, r.to_seq)) FROM retl.run r"
+	"   JOIN retl.mapping m ON m.id = r.mapping WHERE m.model = $1 AND r.finished_at IS NULL"
+	"    AND r.served_by IS NULL), st.seq)"
+	" FROM retl.model_state st WHERE st.model = $1";
+
+static bool
+empty_log_unit(int64 model, void *arg)
+{
+	RetlArgs	args = {0};
+	bool		empty = false;
+
+	if (!retl_model_try_lock(model, AccessExclusiveLock))
+		return false;
+	SPI_connect();
+	retl_arg_int8(&args, model);
+	if (retl_sql(log_floor, &args) == 1)
+	{
+		int			generation = retl_result_int4(0, 1);
+		int64		seq = retl_result_int8(0, 2);
+
+		empty = retl_result_int8(0, 3) > 0 &&
+			retl_result_int8(0, 4) >= seq && retl_result_int8(0, 5) >= seq;
+		if (empty)
+		{
+			retl_sql(psprintf("TRUNCATE %s", retl_log_table(model, generation)), NULL);
+			retl_sql("UPDATE retl.model_state SET log_rows = 0 WHERE model = $1", &args);
+		}
+	}
+	SPI_finish();
+	return empty;
+}
+
+static void
+vacuum_checkpoint(const Frame *frame, int64 model)
+{
+	VacuumStmt *stmt = makeNode(VacuumStmt);
+	RangeVar   *table = makeRangeVar("retl_data",
+									 psprintf("checkpoint_" INT64_FORMAT, model), -1);
+
+	stmt->options = list_make1(makeDefElem("analyze", NULL, -1));
+	stmt->rels = list_make1(makeVacuumRelation(table, InvalidOid, NIL));
+	stmt->is_vacuumcmd = true;
+	frame->begin();
+	ExecVacuum(make_parsestate(NULL), stmt, true);
+	frame->commit();
+}
+
+/* --------------------------------------------------------------------------
+ * Finding work
+ * -------------------------------------------------------------------------- */
+
+typedef struct Found
+{
+	int			count;
+	int64		ids[32];
+} Found;
+
+static const char *const runs_to_end =
+	"SELECT id FROM retl.run WHERE finished_at IS NULL AND served_by IS NULL AND planned"
+	"  AND CASE WHEN stop_reason IS NULL THEN open_batches = 0 ELSE quiesced END"
+	" ORDER BY id LIMIT 32";
+
+static const char *const runs_to_plan =
+	"SELECT id FROM retl.run WHERE finished_at IS NULL AND served_by IS NULL AND status = 'planning'"
+	"  AND NOT planned AND (stop_reason IS NOT NULL OR open_bytes < $1)"
+	" ORDER BY id LIMIT 32";
+
+static const char *const models_to_read =
+	"SELECT q.model FROM retl.request q LEFT JOIN retl.mapping_state s ON s.mapping = q.mapping"
+	" WHERE s.active_run IS NULL GROUP BY q.model ORDER BY pg_catalog.min(q.id) LIMIT 32";
+
+static const char *const logs_to_empty =
+	"SELECT st.model FROM retl.model_state st WHERE st.log_rows > $1"
+	"  AND NOT EXISTS (SELECT FROM retl.mapping_state s JOIN retl.mapping m ON m.id = s.mapping"
+	"   WHERE m.model = st.model AND (s.cursor < st.seq OR s.active_run IS NOT NULL)) LIMIT 32";
+
+static void
+find(const Frame *frame, const char *sql, int64 parameter, Found *found)
+{
+	RetlArgs	args = {0};
+
+	frame->begin();
+	SPI_connect();
+	if (parameter >= 0)
+		retl_arg_int8(&args, parameter);
+	found->count = retl_sql(sql, &args);
+	for (int i = 0; i < found->count; i++)
+		found->ids[i] = retl_result_int8(i, 1);
+	SPI_finish();
+	frame->commit();
+}
+
+/* Tries a unit on what was found until one can be done. */
+static bool
+try_each(const Frame *frame, const Found *found, bool (*unit) (const Frame *, int64))
+{
+	for (int i = 0; i < found->count; i++)
+		if (unit(frame, found->ids[i]))
+			return true;
+	return false;
+}
+
+static bool
+do_empty_log(const Frame *frame, int64 model)
+{
+	ErrorData  *error;
+	bool		done = run_unit(frame, empty_log_unit, model, NULL, &error);
+
+	if (error)
+		ReThrowError(error);
+	return done;
+}
+
+static bool
+work_step(const Frame *frame)
+{
+	Found		found;
+
+	find(frame, runs_to_end, -1, &found);
+	if (try_each(frame, &found, do_end))
+		return true;
+
+	find(frame, runs_to_plan, (int64) retl_max_planned_kb * 1024, &found);
+	if (try_each(frame, &found, do_plan))
+		return true;
+
+	find(frame, models_to_read, -1, &found);
+	if (found.count > 1)
+		retl_request_help();
+	if (try_each(frame, &found, do_snapshot))
+		return true;
+
+	find(frame, logs_to_empty, LOG_ROWS_WORTH_EMPTYING, &found);
+	if (try_each(frame, &found, do_empty_log))
+		return true;
+
+	if (frame->can_vacuum && changed_models != NIL)
+	{
+		int64		model = linitial_oid(changed_models);
+
+		changed_models = list_delete_first(changed_models);
+		vacuum_checkpoint(frame, model);
+		return true;
+	}
+	return false;
+}
 
 bool
 retl_work_step(TimestampTz *next_due)
 {
-	return false;
+	static MemoryContext context = NULL;
+	MemoryContext old;
+	bool		done;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "retl work", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	done = work_step(&worker_frame);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
+	return done;
+}
+
+/* --------------------------------------------------------------------------
+ * The foreground twin
+ * -------------------------------------------------------------------------- */
+
+Datum
+retl_work(PG_FUNCTION_ARGS)
+{
+	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+						   !castNode(CallContext, fcinfo->context)->atomic);
+
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to do the snapshot worker's work in a session")));
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("retl.work cannot run inside a transaction block"),
+				 errhint("Call it on its own, outside of BEGIN and of functions.")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	while (work_step(&session_frame))
+		CHECK_FOR_INTERRUPTS();
+	SPI_finish();
+	PG_RETURN_VOID();
 }

@@ -1,6 +1,10 @@
 /*
  * work.h
- *		What a snapshot worker does, one unit at a time.
+ *		What a snapshot worker does, one unit at a time: end runs, plan them,
+ *		take snapshots, keep house.
+ *
+ * Work is found by query, so that it does not matter which wake-up was lost. A
+ * unit takes its locks without waiting; what another worker is at is skipped.
  */
 #ifndef RETL_WORK_H
 #define RETL_WORK_H

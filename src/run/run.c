@@ -1,0 +1,255 @@
+/*
+ * run.c
+ *		The life of a run; see run.h.
+ *
+ * Exceptions of earlier runs are part of the work of every run (phases 1 and 3
+ * of its plan). Those that failed again carry the run's number when it ends;
+ * all others of the mapping are settled: accepted, or nothing was left to do.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/lockdefs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "base/fault.h"
+#include "base/sql.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
+#include "run/run.h"
+#include "run/stream.h"
+
+/* --------------------------------------------------------------------------
+ * Making
+ * -------------------------------------------------------------------------- */
+
+static Datum
+id_array(const int64 *ids, int count)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+void
+retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
+{
+	RetlArgs	args = {0};
+
+	SPI_connect();
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(ids, count), false);
+	retl_arg_int8(&args, snapshot->seq);
+	retl_arg_timestamptz(&args, snapshot->started_at);
+	retl_arg_float8(&args, snapshot->seconds);
+	retl_arg_int8(&args, snapshot->set_aside);
+	retl_sql("WITH asked AS ("
+			 "  SELECT q.*, m.version, s.cursor, m.enabled AND d.enabled AND md.enabled AS live,"
+			 "    pg_catalog.first_value(q.id) OVER (PARTITION BY q.mapping ORDER BY q.id) AS server"
+			 "  FROM retl.request q JOIN retl.mapping m ON m.id = q.mapping"
+			 "    JOIN retl.destination d ON d.id = m.destination JOIN retl.model md ON md.id = m.model"
+			 "    JOIN retl.mapping_state s ON s.mapping = m.id"
+			 "  WHERE q.id = ANY ($1) AND s.active_run IS NULL),"
+			 " made AS ("
+			 "  INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, served_by,"
+			 "    requested_at, started_at, finished_at, from_seq, to_seq, snapshot_seconds, set_aside,"
+			 "    error_code, error, hint)"
+			 "  SELECT id, mapping, version, CASE WHEN live THEN 'planning' ELSE 'canceled' END, trigger,"
+			 "    NULLIF(server, id), requested_at, $3, CASE WHEN NOT live THEN pg_catalog.now() END,"
+			 "    cursor, $2, $4, $5,"
+			 "    CASE WHEN NOT live THEN '55000' END,"
+			 "    CASE WHEN NOT live THEN 'the mapping, its model or its destination was disabled' END,"
+			 "    CASE WHEN NOT live THEN 'Enable it and sync again.' END"
+			 "  FROM asked),"
+			 " activated AS ("
+			 "  UPDATE retl.mapping_state s SET active_run = a.id FROM asked a"
+			 "  WHERE a.id = a.server AND a.live AND s.mapping = a.mapping),"
+			 " replaced AS ("
+			 "  UPDATE retl.run r SET status = 'replaced', served_by = a.id, finished_at = pg_catalog.now()"
+			 "  FROM asked a WHERE a.id = a.server AND a.live AND r.mapping = a.mapping AND r.status = 'held')"
+			 " DELETE FROM retl.request q WHERE q.id = ANY ($1)"
+			 "  AND (q.id IN (SELECT id FROM asked)"
+			 "       OR NOT EXISTS (SELECT FROM retl.mapping m WHERE m.id = q.mapping))",
+			 &args);
+	SPI_finish();
+}
+
+static const char *
+error_code(const ErrorData *error)
+{
+	return unpack_sql_state(error->sqlerrcode);
+}
+
+void
+retl_run_fail_requests(int64 model, int64 last, const ErrorData *error)
+{
+	RetlArgs	args = {0};
+
+	SPI_connect();
+	retl_arg_int8(&args, model);
+	retl_arg_int8(&args, last);
+	retl_arg_text(&args, error_code(error));
+	retl_arg_text(&args, error->message);
+	retl_arg_text(&args, error->hint);
+	retl_sql("WITH gone AS ("
+			 "  DELETE FROM retl.request q USING retl.mapping_state s"
+			 "  WHERE q.model = $1 AND q.id <= $2 AND s.mapping = q.mapping AND s.active_run IS NULL"
+			 "  RETURNING q.*)"
+			 " INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, requested_at,"
+			 "  started_at, finished_at, error_code, error, hint)"
+			 " SELECT g.id, g.mapping, m.version, 'failed', g.trigger, g.requested_at,"
+			 "  pg_catalog.now(), pg_catalog.now(), $3, $4, $5"
+			 " FROM gone g JOIN retl.mapping m ON m.id = g.mapping", &args);
+	SPI_finish();
+}
+
+void
+retl_run_fail_plan(int64 run, const ErrorData *error)
+{
+	RetlArgs	args = {0};
+
+	SPI_connect();
+	retl_arg_int8(&args, run);
+	retl_arg_text(&args, error_code(error));
+	retl_arg_text(&args, error->message);
+	retl_arg_text(&args, error->hint);
+	if (retl_sql("UPDATE retl.run SET error_code = $2, error = $3, hint = $4, status = 'failed',"
+				 " finished_at = pg_catalog.now()"
+				 " WHERE id = $1 AND finished_at IS NULL AND phase = 0 AND position IS NULL"
+				 " AND stop_reason IS NULL RETURNING mapping", &args) == 1)
+	{
+		int64		mapping = retl_result_int8(0, 1);
+
+		memset(&args, 0, sizeof(args));
+		retl_arg_int8(&args, mapping);
+		retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
+	}
+	else
+		retl_sql("UPDATE retl.run SET error_code = $2, error = $3, hint = $4,"
+				 " stop_reason = COALESCE(stop_reason, 'failed')"
+				 " WHERE id = $1 AND finished_at IS NULL", &args);
+	SPI_finish();
+}
+
+/* --------------------------------------------------------------------------
+ * Ending
+ * -------------------------------------------------------------------------- */
+
+/* Batches that were never answered become exceptions, a key each. */
+static void
+cancel_pending(int64 run)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, run);
+	retl_sql("INSERT INTO retl.exception AS x (mapping, key, run, batch, operation, reason, maybe, resolved)"
+			 " SELECT b.mapping, k.value::pg_catalog.text, b.run, b.id,"
+			 "  CASE pg_catalog.substr(y.operations, k.n::pg_catalog.int4, 1)"
+			 "   WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
+			 "  'canceled', b.attempts > 0, false"
+			 " FROM retl.batch b JOIN retl.batch_body y ON y.batch = b.id"
+			 "  CROSS JOIN LATERAL pg_catalog.json_array_elements(y.keys) WITH ORDINALITY k (value, n)"
+			 " WHERE b.run = $1 AND b.status = 'pending'"
+			 " ON CONFLICT (mapping, key) DO UPDATE SET run = EXCLUDED.run, batch = EXCLUDED.batch,"
+			 "  operation = EXCLUDED.operation, reason = EXCLUDED.reason, http_status = NULL, error = NULL,"
+			 "  maybe = x.maybe OR EXCLUDED.maybe, attempts = x.attempts + 1, failed_at = EXCLUDED.failed_at",
+			 &args);
+	retl_sql("UPDATE retl.batch SET status = 'canceled', finished_at = pg_catalog.now()"
+			 " WHERE run = $1 AND status = 'pending'", &args);
+}
+
+/* What the destination had acknowledged of new exceptions: the row at the cursor of then. */
+static void
+resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_types, bool first)
+{
+	RetlArgs	args = {0};
+	RetlModel  *model = retl_model_load(model_id);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "UPDATE retl.exception e SET resolved = true");
+	retl_arg_int8(&args, run);
+	retl_arg_int8(&args, mapping);
+	if (!first)
+	{
+		appendStringInfo(&sql, ", (acked, acked_shape) = (SELECT l.old_data, l.old_shape FROM %s l"
+						 " WHERE ROW(",
+						 retl_log_table(model_id, generation));
+		for (int k = 1; k <= model->nkeys; k++)
+			appendStringInfo(&sql, "%sl.k%d", k > 1 ? ", " : "", k);
+		appendStringInfo(&sql, ") = ROW(%s) AND l.seq > r.from_seq AND l.seq <= r.to_seq"
+						 " ORDER BY l.seq LIMIT 1)",
+						 retl_stream_typed_key(model, key_types, "e.key"));
+	}
+	appendStringInfoString(&sql, " FROM retl.run r WHERE r.id = $1 AND e.mapping = $2"
+						   " AND e.run = $1 AND NOT e.resolved");
+	retl_sql(sql.data, &args);
+
+	retl_sql("DELETE FROM retl.exception WHERE mapping = $2 AND run <> $1", &args);
+}
+
+bool
+retl_run_end(int64 run)
+{
+	RetlArgs	args = {0};
+	int64		mapping;
+	int64		model;
+	int			generation;
+	bool		first;
+	bool		stopped;
+	char	  **key_types;
+	Datum	   *elements;
+	int			nkeys;
+	bool		isnull;
+
+	SPI_connect();
+	retl_arg_int8(&args, run);
+	if (retl_sql("SELECT m.id, m.model FROM retl.run r JOIN retl.mapping m ON m.id = r.mapping"
+				 " WHERE r.id = $1", &args) != 1 ||
+		!retl_mapping_try_lock(mapping = retl_result_int8(0, 1), ExclusiveLock) ||
+		!retl_model_try_lock(model = retl_result_int8(0, 2), AccessShareLock) ||
+		retl_sql("SELECT r.from_seq IS NULL, r.stop_reason IS NOT NULL, st.log_generation, st.key_types"
+				 " FROM retl.run r JOIN retl.mapping m ON m.id = r.mapping"
+				 "  JOIN retl.model_state st ON st.model = m.model"
+				 " WHERE r.id = $1 AND r.finished_at IS NULL AND r.planned"
+				 "  AND CASE WHEN r.stop_reason IS NULL THEN r.open_batches = 0 ELSE r.quiesced END",
+				 &args) != 1)
+	{
+		SPI_finish();
+		return false;
+	}
+	first = retl_result_bool(0, 1);
+	stopped = retl_result_bool(0, 2);
+	generation = retl_result_int4(0, 3);
+	deconstruct_array(DatumGetArrayTypeP(retl_result_datum(0, 4, &isnull)), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, NULL, &nkeys);
+	key_types = palloc(sizeof(char *) * nkeys);
+	for (int k = 0; k < nkeys; k++)
+		key_types[k] = TextDatumGetCString(elements[k]);
+
+	if (stopped)
+		cancel_pending(run);
+	resolve(run, mapping, model, generation, key_types, first);
+	RETL_FAULT("run_resolved");
+
+	retl_sql("UPDATE retl.run r SET finished_at = pg_catalog.clock_timestamp(), open_batches = 0, open_bytes = 0,"
+			 " delivery_seconds = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - delivering_since),"
+			 " status = CASE WHEN error_code IS NOT NULL THEN 'failed'"
+			 "   WHEN stop_reason IS NOT NULL THEN 'canceled'"
+			 "   WHEN failed = 0 THEN 'succeeded' WHEN sent > 0 THEN 'partial' ELSE 'failed' END,"
+			 " error = COALESCE(error, CASE WHEN stop_reason IS NOT NULL THEN stop_reason ELSE"
+			 "   (SELECT e.error FROM retl.exception e WHERE e.mapping = r.mapping AND e.run = r.id"
+			 "    ORDER BY e.failed_at LIMIT 1) END),"
+			 " hint = COALESCE(hint, CASE WHEN failed > 0 AND stop_reason IS NULL"
+			 "   THEN 'See retl.failed_rows; failed records are tried again by the next sync.' END)"
+			 " WHERE id = $1", &args);
+	memset(&args, 0, sizeof(args));
+	retl_arg_int8(&args, mapping);
+	retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
+	SPI_finish();
+	return true;
+}
