@@ -71,14 +71,21 @@ static const Frame worker_frame = {
 	begin_in_worker, retl_worker_commit, retl_worker_abort, true
 };
 
-/* In a session: SPI_commit begins the next transaction, in which we become the worker's role. */
+/*
+ * In a session: a subtransaction, so that an error can be survived, as the
+ * only thing in a transaction that SPI_commit has just begun.
+ */
 static RetlIdentity session_identity;
 
 static void
 begin_in_session(void)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	GetUserIdAndSecContext(&session_identity.userid, &session_identity.sec_context);
 	session_identity.guc_level = NewGUCNestLevel();
 	retl_set_local("search_path", "pg_catalog, pg_temp");
@@ -90,17 +97,27 @@ begin_in_session(void)
 static void
 commit_in_session(void)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	AtEOXact_GUC(false, session_identity.guc_level);
 	SetUserIdAndSecContext(session_identity.userid, session_identity.sec_context);
+	ReleaseCurrentSubTransaction();
 	SPI_commit();
+	MemoryContextSwitchTo(context);
 }
 
 static void
 abort_in_session(void)
 {
-	EmitErrorReport();
+	ErrorData  *error = CopyErrorData();
+
 	FlushErrorState();
-	SPI_rollback();
+	RollbackAndReleaseCurrentSubTransaction();
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s", error->message),
+			 error->hint ? errhint("%s", error->hint) : 0));
+	SPI_commit();
 }
 
 static const Frame session_frame = {
@@ -473,6 +490,8 @@ retl_work(PG_FUNCTION_ARGS)
 {
 	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
 						   !castNode(CallContext, fcinfo->context)->atomic);
+	MemoryContext context;
+	MemoryContext old;
 
 	if (!superuser())
 		ereport(ERROR,
@@ -486,8 +505,15 @@ retl_work(PG_FUNCTION_ARGS)
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
+	context = AllocSetContextCreate(TopMemoryContext, "retl work", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
 	while (work_step(&session_frame))
+	{
+		MemoryContextReset(context);
 		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
