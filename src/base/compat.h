@@ -15,9 +15,11 @@
 #if PG_VERSION_NUM < 160000
 #define retl_owns_database(database, role) pg_database_ownercheck(database, role)
 #define retl_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
+#define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, false)
 #else
 #define retl_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
 #define retl_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
+#define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, NULL)
 #endif
 
 #endif							/* RETL_COMPAT_H */

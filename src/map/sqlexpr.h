@@ -20,21 +20,33 @@ typedef struct RetlSqlSet RetlSqlSet;
 
 /*
  * Parses and checks "count" expressions against the columns of "shape", as
- * role "owner" in "search_path". Errors: 42601, 42703, 42804, 0A000 (with the expression's number
- * and text in the detail). The set lives in the current memory context; it
- * must be freed (or the transaction aborted) before the transaction ends.
+ * role "owner" in "search_path". Errors: 42601, 42703, 42804, 0A000 and what
+ * analysis raises (with the expression's number and text in the detail). The
+ * set lives in the current memory context, and uses "shape" as long; it must
+ * be freed (or the transaction aborted) before the transaction ends.
  */
 extern RetlSqlSet *retl_sql_prepare(const RetlShape *shape, int count, const char *const *expressions,
 									Oid owner, const char *search_path);
 
 /*
- * Evaluates all expressions for one row, inside the owner's switch, each value
- * as JSON text in values[i] (NULL as "null"), allocated in the current memory
- * context. A row whose evaluation raises an error returns false and *error:
- * its SQLSTATE and message; the transaction goes on.
+ * Evaluates all expressions for one row, each value as JSON text in values[i]
+ * (NULL as "null"), allocated in the current memory context. A row whose
+ * evaluation raises an error returns false and *error: its SQLSTATE and
+ * message; the transaction goes on. Cancellation, shutdown and lack of
+ * resources are raised. It enters the owner's switch itself, and a
+ * subtransaction. A row of another shape is read by column name; a column that
+ * it lacks is NULL.
  */
 extern bool retl_sql_eval(RetlSqlSet *set, const RetlEnvelope *envelope,
 						  RetlSlice *values, char **error);
+
+/*
+ * The same for many rows, which share switch and subtransaction: several times
+ * as fast. Row r has its values from values[r * expressions] on, and errors[r]
+ * is NULL or what retl_sql_eval gives.
+ */
+extern void retl_sql_eval_rows(RetlSqlSet *set, int count, const RetlEnvelope *const *envelopes,
+							   RetlSlice *values, char **errors);
 
 extern void retl_sql_free(RetlSqlSet *set);
 
