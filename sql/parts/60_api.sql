@@ -1,0 +1,85 @@
+-- What users call. The functions run as their caller and check the caller's
+-- rights themselves; whoever may call them is up to GRANT EXECUTE.
+
+-- Models.
+
+CREATE FUNCTION retl.create_model(name text, query text, key text[], source text DEFAULT 'local',
+    description text DEFAULT NULL, or_replace boolean DEFAULT false) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_model';
+COMMENT ON FUNCTION retl.create_model(text, text, text[], text, text, boolean) IS 'Creates a model from one SELECT, or from the name of a table or view; key: the columns that tell rows apart. It runs with its creator''s rights, in the search_path of this call. Returns its id';
+REVOKE ALL ON FUNCTION retl.create_model(text, text, text[], text, text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION retl.enable_model(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_enable_model';
+COMMENT ON FUNCTION retl.enable_model(text) IS 'Lets snapshots of a model be taken again';
+REVOKE ALL ON FUNCTION retl.enable_model(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.disable_model(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_disable_model';
+COMMENT ON FUNCTION retl.disable_model(text) IS 'No snapshot of the model is taken from now on; active runs go on';
+REVOKE ALL ON FUNCTION retl.disable_model(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.drop_model(name text, cascade boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_drop_model';
+COMMENT ON FUNCTION retl.drop_model(text, boolean, boolean) IS 'Drops a model and its state; cascade: its mappings, too. Nothing is deleted at a destination';
+REVOKE ALL ON FUNCTION retl.drop_model(text, boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION retl.preview_model(model text, max_rows int DEFAULT 10) RETURNS SETOF json
+  LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'retl_preview_model';
+COMMENT ON FUNCTION retl.preview_model(text, int) IS 'First rows of a model as they are now, read with its owner''s rights';
+
+CREATE FUNCTION retl.preview_query(query text, max_rows int DEFAULT 10) RETURNS SETOF json
+  LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'retl_preview_query';
+COMMENT ON FUNCTION retl.preview_query(text, int) IS 'First rows of what could become a model: one SELECT, or the name of a table or view';
+
+CREATE FUNCTION retl.arm(also text[] DEFAULT '{}') RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_arm';
+COMMENT ON FUNCTION retl.arm(text[]) IS 'Says that this database on this host delivers, as do the hosts in also (standbys). A restored or cloned database delivers nothing until then. For the extension''s owner';
+REVOKE ALL ON FUNCTION retl.arm(text[]) FROM PUBLIC;
+
+-- Mappings.
+
+CREATE FUNCTION retl.create_mapping(name text, model text, destination text, action text, fields json,
+    records text[] DEFAULT '{added,updated}', filter text DEFAULT NULL, schedule text DEFAULT 'manual',
+    enabled boolean DEFAULT false, batch_size int DEFAULT NULL, update_when text DEFAULT 'payload',
+    max_delete_percent numeric DEFAULT 10, max_change_percent numeric DEFAULT 50, brake_min_rows int DEFAULT 100,
+    allow_empty boolean DEFAULT false, or_replace boolean DEFAULT false) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_mapping';
+COMMENT ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, boolean) IS 'Creates a mapping: which rows of a model become what at a destination. name NULL: the action''s. It starts disabled. Returns its id';
+REVOKE ALL ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION retl.enable_mapping(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_enable_mapping';
+COMMENT ON FUNCTION retl.enable_mapping(text) IS 'Lets a mapping be synced; the next run sends what changed since its last one';
+REVOKE ALL ON FUNCTION retl.enable_mapping(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.disable_mapping(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_disable_mapping';
+COMMENT ON FUNCTION retl.disable_mapping(text) IS 'Stops the active run of a mapping; what it did not deliver, and what changes from now on, is sent after enable_mapping';
+REVOKE ALL ON FUNCTION retl.disable_mapping(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.drop_mapping(name text, cascade boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_drop_mapping';
+COMMENT ON FUNCTION retl.drop_mapping(text, boolean, boolean) IS 'Drops a mapping with its runs and failed rows. Nothing is deleted at its destination';
+REVOKE ALL ON FUNCTION retl.drop_mapping(text, boolean, boolean) FROM PUBLIC;
+
+-- Syncs.
+
+CREATE FUNCTION retl.sync(mapping text) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_sync';
+COMMENT ON FUNCTION retl.sync(text) IS 'Asks for a sync of a mapping and returns the run''s id. It begins when this transaction commits, and sees its data';
+REVOKE ALL ON FUNCTION retl.sync(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.sync_model(model text, invocation text DEFAULT NULL, missing_ok boolean DEFAULT false) RETURNS SETOF bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'retl_sync_model';
+COMMENT ON FUNCTION retl.sync_model(text, text, boolean) IS 'Asks for a sync of every enabled mapping of a model, or of the models on a relation given by one to three names; once for each invocation. Returns the runs'' ids';
+REVOKE ALL ON FUNCTION retl.sync_model(text, text, boolean) FROM PUBLIC;
+
+CREATE PROCEDURE retl.sync_and_wait(mapping text)
+  LANGUAGE c AS 'MODULE_PATHNAME', 'retl_sync_and_wait';
+COMMENT ON PROCEDURE retl.sync_and_wait(text) IS 'Asks for a sync of a mapping, commits, and waits for the run to end; fails as the run fails (held: 55000, canceled: 57000), warns where records failed';
+REVOKE ALL ON PROCEDURE retl.sync_and_wait(text) FROM PUBLIC;
+
+CREATE PROCEDURE retl.wait_for_run(run bigint, timeout interval DEFAULT '1 hour')
+  LANGUAGE c AS 'MODULE_PATHNAME', 'retl_wait_for_run';
+COMMENT ON PROCEDURE retl.wait_for_run(bigint, interval) IS 'Commits and waits for a run, or the one that serves it, to end; as sync_and_wait, and fails with 57014 after the timeout, while the run goes on';

@@ -1,0 +1,204 @@
+-- What users read. Each view shows what its reader may see: of objects, those
+-- whose owner's privileges the reader has; of mappings and all that they did,
+-- also those of the reader's models. Members of pg_monitor see every object
+-- and every count, but no queries, no settings (which may hold addresses that
+-- are as good as a key), no keys of rows and nothing that a destination said.
+
+CREATE VIEW retl.sources WITH (security_barrier) AS
+SELECT 'local'::pg_catalog.text AS name,
+       pg_catalog.current_database()::pg_catalog.text AS database;
+COMMENT ON VIEW retl.sources IS 'Where models run';
+COMMENT ON COLUMN retl.sources.name IS 'Name, as create_model takes it';
+COMMENT ON COLUMN retl.sources.database IS 'Its database';
+
+CREATE VIEW retl.models WITH (security_barrier) AS
+SELECT m.id, m.name, m.owner, m.source, CASE WHEN a.own THEN m.query END AS query, m.relation, m.search_path, m.key,
+       m.description, m.enabled, s.seq AS snapshots, s.row_count AS rows, s.snapshot_at, n.set_aside,
+       CASE WHEN a.own THEN n.set_aside_sample END AS set_aside_sample, m.created_at, m.altered_at
+  FROM retl.model m
+  JOIN retl.model_state s ON s.model OPERATOR(pg_catalog.=) m.id
+  LEFT JOIN retl.snapshot n ON n.model OPERATOR(pg_catalog.=) m.id AND n.seq OPERATOR(pg_catalog.=) s.seq
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE') AS own) a
+ WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.models IS 'Models, and how their last snapshot went; those of the reader';
+COMMENT ON COLUMN retl.models.id IS 'Identifier';
+COMMENT ON COLUMN retl.models.name IS 'Name';
+COMMENT ON COLUMN retl.models.owner IS 'Role with whose rights the query runs';
+COMMENT ON COLUMN retl.models.source IS 'Where the query runs';
+COMMENT ON COLUMN retl.models.query IS 'The SELECT; NULL: not for the reader';
+COMMENT ON COLUMN retl.models.relation IS 'Qualified name, where the model was given as a relation';
+COMMENT ON COLUMN retl.models.search_path IS 'Path in which the names of the query are looked up';
+COMMENT ON COLUMN retl.models.key IS 'Key columns';
+COMMENT ON COLUMN retl.models.description IS 'For people';
+COMMENT ON COLUMN retl.models.enabled IS 'False: no snapshot is taken';
+COMMENT ON COLUMN retl.models.snapshots IS 'Snapshots taken so far; the number of the last one';
+COMMENT ON COLUMN retl.models.rows IS 'Rows as of the last snapshot';
+COMMENT ON COLUMN retl.models.snapshot_at IS 'When the last snapshot was taken';
+COMMENT ON COLUMN retl.models.set_aside IS 'Rows of the last snapshot with NULL, duplicate or too long keys, which are not synced';
+COMMENT ON COLUMN retl.models.set_aside_sample IS 'Some of these keys; NULL also where they are not for the reader';
+COMMENT ON COLUMN retl.models.created_at IS 'When created';
+COMMENT ON COLUMN retl.models.altered_at IS 'When last altered';
+
+CREATE VIEW retl.connectors WITH (security_barrier) AS
+SELECT c.name, c.built_in, c.definition
+  FROM retl.connector c;
+COMMENT ON VIEW retl.connectors IS 'Kinds of destinations; for everybody';
+COMMENT ON COLUMN retl.connectors.name IS 'Name, as create_destination takes it';
+COMMENT ON COLUMN retl.connectors.built_in IS 'Comes with the extension';
+COMMENT ON COLUMN retl.connectors.definition IS 'Settings, secrets, actions and their fields';
+
+CREATE VIEW retl.destinations WITH (security_barrier) AS
+SELECT d.id, d.name, d.owner, d.connector,
+       CASE WHEN pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') THEN d.settings END AS settings,
+       ARRAY(SELECT s.name::pg_catalog.text FROM retl.secret s
+              WHERE s.destination OPERATOR(pg_catalog.=) d.id ORDER BY s.name USING OPERATOR(pg_catalog.<)) AS secrets_set,
+       d.enabled, d.created_at, d.altered_at
+  FROM retl.destination d
+ WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.destinations IS 'Destinations; those of the reader';
+COMMENT ON COLUMN retl.destinations.id IS 'Identifier';
+COMMENT ON COLUMN retl.destinations.name IS 'Name';
+COMMENT ON COLUMN retl.destinations.owner IS 'Role that may use and alter it';
+COMMENT ON COLUMN retl.destinations.connector IS 'Kind of destination';
+COMMENT ON COLUMN retl.destinations.settings IS 'The connector''s settings; NULL: not for the reader';
+COMMENT ON COLUMN retl.destinations.secrets_set IS 'Names of the secrets that are set';
+COMMENT ON COLUMN retl.destinations.enabled IS 'False: nothing is sent';
+COMMENT ON COLUMN retl.destinations.created_at IS 'When created';
+COMMENT ON COLUMN retl.destinations.altered_at IS 'When last altered';
+
+CREATE VIEW retl.mappings WITH (security_barrier) AS
+SELECT m.id, m.name, m.owner, o.name AS model, d.name AS destination, d.connector, m.action, m.enabled, m.schedule,
+       v.records, v.filter, CASE WHEN a.own THEN v.fields END AS fields, v.batch_size, v.update_when,
+       v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, m.version,
+       s.cursor AS synced_to, s.active_run, m.created_at, m.altered_at
+  FROM retl.mapping m
+  JOIN retl.mapping_version v ON v.mapping OPERATOR(pg_catalog.=) m.id AND v.version OPERATOR(pg_catalog.=) m.version
+  JOIN retl.mapping_state s ON s.mapping OPERATOR(pg_catalog.=) m.id
+  JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
+  JOIN retl.destination d ON d.id OPERATOR(pg_catalog.=) m.destination
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+                         OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) a
+ WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.mappings IS 'Mappings; those of the reader, and of the reader''s models';
+COMMENT ON COLUMN retl.mappings.id IS 'Identifier';
+COMMENT ON COLUMN retl.mappings.name IS 'Name';
+COMMENT ON COLUMN retl.mappings.owner IS 'Role with whose rights @sql runs';
+COMMENT ON COLUMN retl.mappings.model IS 'Model';
+COMMENT ON COLUMN retl.mappings.destination IS 'Destination';
+COMMENT ON COLUMN retl.mappings.connector IS 'Kind of destination';
+COMMENT ON COLUMN retl.mappings.action IS 'What the destination does with a record';
+COMMENT ON COLUMN retl.mappings.enabled IS 'New mappings start disabled';
+COMMENT ON COLUMN retl.mappings.schedule IS 'When it is synced';
+COMMENT ON COLUMN retl.mappings.records IS 'Operations sent: any of added, updated, deleted';
+COMMENT ON COLUMN retl.mappings.filter IS 'Condition over the model''s columns';
+COMMENT ON COLUMN retl.mappings.fields IS 'The destination''s fields in the mapping language; NULL: not for the reader';
+COMMENT ON COLUMN retl.mappings.batch_size IS 'Records a request; NULL: the destination''s';
+COMMENT ON COLUMN retl.mappings.update_when IS 'What makes a row updated: payload, any, or column names';
+COMMENT ON COLUMN retl.mappings.max_delete_percent IS 'Brake: share of rows deleted above which a run is held';
+COMMENT ON COLUMN retl.mappings.max_change_percent IS 'Brake: share of rows updated above which a run is held';
+COMMENT ON COLUMN retl.mappings.brake_min_rows IS 'Fewer rows than this never trip a share';
+COMMENT ON COLUMN retl.mappings.allow_empty IS 'Whether a model without rows may delete everything';
+COMMENT ON COLUMN retl.mappings.version IS 'Version; an edit makes a new one';
+COMMENT ON COLUMN retl.mappings.synced_to IS 'Snapshot of the model up to which changes are planned; NULL: never synced';
+COMMENT ON COLUMN retl.mappings.active_run IS 'The run under way, if any';
+COMMENT ON COLUMN retl.mappings.created_at IS 'When created';
+COMMENT ON COLUMN retl.mappings.altered_at IS 'When last altered';
+
+CREATE VIEW retl.runs WITH (security_barrier) AS
+SELECT r.id, m.name AS mapping, r.status, r.trigger, r.served_by, r.requested_at, r.started_at, r.finished_at,
+       r.snapshot_seconds, r.plan_seconds, r.delivery_seconds, r.added, r.updated, r.deleted, r.unchanged, r.set_aside,
+       r.sent, r.failed, r.retried, r.error_code,
+       CASE WHEN a.own THEN r.error END AS error, CASE WHEN a.own THEN r.hint END AS hint
+  FROM (SELECT n.id, n.mapping, n.status, n.trigger, n.served_by, n.requested_at, n.started_at, n.finished_at,
+               n.snapshot_seconds, n.plan_seconds, n.delivery_seconds, n.added, n.updated, n.deleted, n.unchanged,
+               n.set_aside, n.sent, n.failed, n.retried, n.error_code, n.error, n.hint
+          FROM retl.run n
+         UNION ALL
+        SELECT q.id, q.mapping, 'queued', q.trigger, NULL, q.requested_at, NULL, NULL,
+               NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL
+          FROM retl.request q
+         WHERE NOT EXISTS (SELECT FROM retl.run n WHERE n.id OPERATOR(pg_catalog.=) q.id)) r
+  JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) r.mapping
+  JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+                         OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) a
+ WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.runs IS 'Runs: one sync of one mapping each, from its request on; those of mappings that the reader sees';
+COMMENT ON COLUMN retl.runs.id IS 'Number, as sync returns it';
+COMMENT ON COLUMN retl.runs.mapping IS 'Mapping';
+COMMENT ON COLUMN retl.runs.status IS 'queued, snapshotting, planning, delivering, held; at the end succeeded, partial, failed, canceled, skipped, replaced';
+COMMENT ON COLUMN retl.runs.trigger IS 'What caused it';
+COMMENT ON COLUMN retl.runs.served_by IS 'The run that did the work, where requests were merged, or that replaced this one';
+COMMENT ON COLUMN retl.runs.requested_at IS 'When asked for';
+COMMENT ON COLUMN retl.runs.started_at IS 'When its snapshot began';
+COMMENT ON COLUMN retl.runs.finished_at IS 'When it ended';
+COMMENT ON COLUMN retl.runs.snapshot_seconds IS 'Time of the snapshot';
+COMMENT ON COLUMN retl.runs.plan_seconds IS 'Time spent planning';
+COMMENT ON COLUMN retl.runs.delivery_seconds IS 'From its first batch to its last outcome';
+COMMENT ON COLUMN retl.runs.added IS 'Records planned as added';
+COMMENT ON COLUMN retl.runs.updated IS 'Records planned as updated';
+COMMENT ON COLUMN retl.runs.deleted IS 'Records planned as deleted';
+COMMENT ON COLUMN retl.runs.unchanged IS 'Rows that needed nothing';
+COMMENT ON COLUMN retl.runs.set_aside IS 'Rows of the snapshot without a usable key';
+COMMENT ON COLUMN retl.runs.sent IS 'Records that the destination accepted';
+COMMENT ON COLUMN retl.runs.failed IS 'Records that it refused, that were given up, or that could not be mapped';
+COMMENT ON COLUMN retl.runs.retried IS 'Attempts beyond the first, over all batches';
+COMMENT ON COLUMN retl.runs.error_code IS 'SQLSTATE of what failed or held the run';
+COMMENT ON COLUMN retl.runs.error IS 'What failed or held the run; NULL also where it is not for the reader';
+COMMENT ON COLUMN retl.runs.hint IS 'What to do';
+
+CREATE VIEW retl.batches WITH (security_barrier) AS
+SELECT b.id, b.run, m.name AS mapping, d.name AS destination, b.status,
+       CASE b.stage WHEN 0 THEN 'upsert' ELSE 'delete' END AS stage,
+       b.records, b.bytes, b.attempts, b.failed, b.http_status, CASE WHEN a.own THEN b.error END AS error,
+       b.next_attempt_at, b.created_at, b.finished_at, b.idempotency_key, b.mapping_version,
+       CASE WHEN a.own THEN y.keys END AS keys
+  FROM retl.batch b
+  JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) b.mapping
+  JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
+  JOIN retl.destination d ON d.id OPERATOR(pg_catalog.=) b.destination
+  LEFT JOIN retl.batch_body y ON y.batch OPERATOR(pg_catalog.=) b.id
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+                         OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) a
+ WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.batches IS 'Requests to destinations; those of mappings that the reader sees';
+COMMENT ON COLUMN retl.batches.id IS 'Number; requests of a run go out in this order';
+COMMENT ON COLUMN retl.batches.run IS 'Run';
+COMMENT ON COLUMN retl.batches.mapping IS 'Mapping';
+COMMENT ON COLUMN retl.batches.destination IS 'Destination';
+COMMENT ON COLUMN retl.batches.status IS 'pending; at the end delivered, partial, failed, canceled';
+COMMENT ON COLUMN retl.batches.stage IS 'upsert (added and updated records), or delete, which is sent after them';
+COMMENT ON COLUMN retl.batches.records IS 'Records in it';
+COMMENT ON COLUMN retl.batches.bytes IS 'Length of the body';
+COMMENT ON COLUMN retl.batches.attempts IS 'Attempts on record';
+COMMENT ON COLUMN retl.batches.failed IS 'Records of it that failed';
+COMMENT ON COLUMN retl.batches.http_status IS 'Status of the last answer';
+COMMENT ON COLUMN retl.batches.error IS 'What went wrong last; NULL also where it is not for the reader';
+COMMENT ON COLUMN retl.batches.next_attempt_at IS 'Not sent before this; NULL: at once';
+COMMENT ON COLUMN retl.batches.created_at IS 'When planned';
+COMMENT ON COLUMN retl.batches.finished_at IS 'When its outcome was recorded';
+COMMENT ON COLUMN retl.batches.idempotency_key IS 'Same on every attempt';
+COMMENT ON COLUMN retl.batches.mapping_version IS 'Version of the mapping that made it';
+COMMENT ON COLUMN retl.batches.keys IS 'Keys of its records, in the order of the body; NULL: not for the reader, or cleared';
+
+CREATE VIEW retl.failed_rows WITH (security_barrier) AS
+SELECT m.name AS mapping, CASE WHEN a.own THEN e.key::pg_catalog.json END AS key, e.operation, e.reason, e.http_status,
+       CASE WHEN a.own THEN e.error END AS error, e.maybe, e.run, e.batch, e.attempts, e.failed_at
+  FROM retl.exception e
+  JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) e.mapping
+  JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+                         OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) a
+ WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.failed_rows IS 'Records that their destination has not acknowledged as they are; the next run tries them again. Those of mappings that the reader sees';
+COMMENT ON COLUMN retl.failed_rows.mapping IS 'Mapping';
+COMMENT ON COLUMN retl.failed_rows.key IS 'Key: a scalar, or an object by column for composite keys; NULL: not for the reader';
+COMMENT ON COLUMN retl.failed_rows.operation IS 'What was tried: added, updated, deleted';
+COMMENT ON COLUMN retl.failed_rows.reason IS 'rejected, gave_up, unmapped, canceled';
+COMMENT ON COLUMN retl.failed_rows.http_status IS 'Status of the answer, if there was one';
+COMMENT ON COLUMN retl.failed_rows.error IS 'What the destination or the mapping said; NULL also where it is not for the reader';
+COMMENT ON COLUMN retl.failed_rows.maybe IS 'The outcome is unknown: the destination may have it';
+COMMENT ON COLUMN retl.failed_rows.run IS 'Run that failed to deliver it last';
+COMMENT ON COLUMN retl.failed_rows.batch IS 'Request it was in; NULL: it could not be mapped';
+COMMENT ON COLUMN retl.failed_rows.attempts IS 'Runs that failed to deliver it';
+COMMENT ON COLUMN retl.failed_rows.failed_at IS 'When it failed last';
