@@ -198,23 +198,26 @@ void
 retl_checkpoint_finish_first(RetlScan *scan)
 {
 	const RetlModel *model = scan->model;
+	const char *table = retl_checkpoint_table(model->id);
+	StringInfoData duplicates;
 	StringInfoData sql;
 	int64		removed;
 
 	if (try_create_index(model))
 		return;
 
+	initStringInfo(&duplicates);
+	appendStringInfoString(&duplicates, "SELECT ");
+	append_keys(&duplicates, model->nkeys, "");
+	appendStringInfo(&duplicates, " FROM %s GROUP BY ", table);
+	append_keys(&duplicates, model->nkeys, "");
+	appendStringInfoString(&duplicates, " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1");
+	sample_result(scan, retl_sql(psprintf("%s LIMIT %d", duplicates.data, RETL_SAMPLE_SIZE), NULL));
+
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM %s c USING (SELECT ", retl_checkpoint_table(model->id));
-	append_keys(&sql, model->nkeys, "");
-	appendStringInfo(&sql, " FROM %s GROUP BY ", retl_checkpoint_table(model->id));
-	append_keys(&sql, model->nkeys, "");
-	appendStringInfoString(&sql, " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) d WHERE ");
+	appendStringInfo(&sql, "DELETE FROM %s c USING (%s) d WHERE ", table, duplicates.data);
 	append_key_equality(&sql, model->nkeys, "c", "d");
-	appendStringInfoString(&sql, " RETURNING ");
-	append_keys(&sql, model->nkeys, "c.");
 	removed = retl_sql(sql.data, NULL);
-	sample_result(scan, removed);
 	scan->set_aside += removed;
 	scan->added -= removed;
 	create_index(model);
@@ -273,43 +276,44 @@ register_delta(RetlScan *scan)
 }
 
 /*
- * Finds keys that are new and came more than once; known keys that did have
- * kind x. Returns whether there are any, after counting them as set aside.
+ * Counts keys that are new and came more than once, and those of kind x, whose
+ * first row was taken for matched, perhaps for updated. Returns whether there
+ * are any, after counting their rows as set aside.
  */
 static bool
 count_duplicates(RetlScan *scan)
 {
+	int			nkeys = scan->model->nkeys;
 	StringInfoData sql;
-	int64		keys;
 	int64		rows = 0;
 
-	if (scan->added > 0)
+	if (scan->added > 1)
 	{
-		initStringInfo(&sql);
-		appendStringInfoString(&sql, "SELECT ");
-		append_keys(&sql, scan->model->nkeys, "");
-		appendStringInfoString(&sql, ", pg_catalog.count(*) FROM delta WHERE kind OPERATOR(pg_catalog.=) 'a' GROUP BY ");
-		append_keys(&sql, scan->model->nkeys, "");
-		appendStringInfoString(&sql, " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1");
-		keys = retl_sql(sql.data, NULL);
-		for (int64 i = 0; i < keys; i++)
-			rows += retl_result_int8(i, scan->model->nkeys + 1);
-		sample_result(scan, keys);
+		StringInfoData groups;
+
+		initStringInfo(&groups);
+		appendStringInfoString(&groups, "SELECT ");
+		append_keys(&groups, nkeys, "");
+		appendStringInfoString(&groups, ", pg_catalog.count(*) AS n FROM delta"
+							   " WHERE kind OPERATOR(pg_catalog.=) 'a' GROUP BY ");
+		append_keys(&groups, nkeys, "");
+		appendStringInfoString(&groups, " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1");
+		retl_sql(psprintf("SELECT COALESCE(pg_catalog.sum(n), 0)::pg_catalog.int8 FROM (%s) g",
+						  groups.data), NULL);
+		rows = retl_result_int8(0, 1);
+		if (rows > 0)
+			sample_result(scan, retl_sql(psprintf("%s LIMIT %d", groups.data, RETL_SAMPLE_SIZE), NULL));
 		scan->set_aside += rows;
 		scan->added -= rows;
 	}
 	if (scan->duplicates > 0)
 	{
-		int64		known = 0;
-
-		/* the first row of such a key was taken for matched, perhaps for updated */
 		initStringInfo(&sql);
 		appendStringInfoString(&sql, "SELECT pg_catalog.count(DISTINCT (");
-		append_keys(&sql, scan->model->nkeys, "");
+		append_keys(&sql, nkeys, "");
 		appendStringInfoString(&sql, ")) FROM delta WHERE kind OPERATOR(pg_catalog.=) 'x'");
 		retl_sql(sql.data, NULL);
-		known = retl_result_int8(0, 1);
-		scan->set_aside += known;
+		scan->set_aside += retl_result_int8(0, 1);
 	}
 	return rows > 0 || scan->duplicates > 0;
 }

@@ -213,6 +213,18 @@ newest_request(SnapshotWork *work)
 	SPI_finish();
 }
 
+/* Of a model that was dropped. */
+static void
+forget_requests(int64 model)
+{
+	RetlArgs	args = {0};
+
+	SPI_connect();
+	retl_arg_int8(&args, model);
+	retl_sql("DELETE FROM retl.request WHERE model = $1", &args);
+	SPI_finish();
+}
+
 static bool
 snapshot_unit(int64 id, void *arg)
 {
@@ -226,7 +238,10 @@ snapshot_unit(int64 id, void *arg)
 	newest_request(work);
 	model = retl_model_load(id);
 	if (model == NULL)
-		return false;
+	{
+		forget_requests(id);
+		return true;
+	}
 	if (!model->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
