@@ -160,6 +160,7 @@ CREATE TABLE retl.model_state (
   next_slot bigint NOT NULL DEFAULT 0,
   log_generation int NOT NULL DEFAULT 1,
   log_rows bigint NOT NULL DEFAULT 0,
+  log_rows_kept bigint NOT NULL DEFAULT 0,
   snapshot_at timestamptz
 );
 COMMENT ON TABLE retl.model_state IS 'Where a model''s checkpoint stands';
@@ -171,6 +172,7 @@ COMMENT ON COLUMN retl.model_state.row_count IS 'Rows in the checkpoint';
 COMMENT ON COLUMN retl.model_state.next_slot IS 'Next number for a new row; numbers tell duplicate keys in one pass';
 COMMENT ON COLUMN retl.model_state.log_generation IS 'Which log table is in use';
 COMMENT ON COLUMN retl.model_state.log_rows IS 'Rows in the log';
+COMMENT ON COLUMN retl.model_state.log_rows_kept IS 'Rows that were left when the log was last tidied';
 COMMENT ON COLUMN retl.model_state.snapshot_at IS 'When the last snapshot was taken';
 
 CREATE TABLE retl.shape (

@@ -29,19 +29,13 @@
 #include "base/owner.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "model/checkpoint.h"
+#include "model/changelog.h"
 #include "model/model.h"
 #include "model/snapshot.h"
 #include "run/plan.h"
 #include "run/run.h"
 #include "run/work.h"
 #include "worker/worker.h"
-
-/* A log that nobody needs is emptied when it has so many rows. */
-#define LOG_ROWS_WORTH_EMPTYING 10000
-
-/* A checkpoint is vacuumed when so many of its rows, in percent, were changed since. */
-#define VACUUM_PERCENT 0.2
 
 PG_FUNCTION_INFO_V1(retl_work);
 
@@ -328,41 +322,10 @@ do_end(const Frame *frame, int64 run)
 
 /* ---- housekeeping ---- */
 
-/* The newest snapshot whose changes nobody needs any more. */
-static const char *const log_floor =
-	"SELECT st.log_generation, st.seq, st.log_rows,"
-	"  COALESCE((SELECT pg_catalog.min(s.cursor) FROM retl.mapping_state s JOIN retl.mapping m ON m.id = s.mapping"
-	"   WHERE m.model = $1), st.seq),"
-	"  COALESCE((SELECT pg_catalog.min(COALESCE(r.from_seq, r.to_seq)) FROM retl.run r"
-	"   JOIN retl.mapping m ON m.id = r.mapping WHERE m.model = $1 AND r.finished_at IS NULL"
-	"    AND r.served_by IS NULL), st.seq)"
-	" FROM retl.model_state st WHERE st.model = $1";
-
 static bool
-empty_log_unit(int64 model, void *arg)
+tidy_log_unit(int64 model, void *arg)
 {
-	RetlArgs	args = {0};
-	bool		empty = false;
-
-	if (!retl_model_try_lock(model, AccessExclusiveLock))
-		return false;
-	SPI_connect();
-	retl_arg_int8(&args, model);
-	if (retl_sql(log_floor, &args) == 1)
-	{
-		int			generation = retl_result_int4(0, 1);
-		int64		seq = retl_result_int8(0, 2);
-
-		empty = retl_result_int8(0, 3) > 0 &&
-			retl_result_int8(0, 4) >= seq && retl_result_int8(0, 5) >= seq;
-		if (empty)
-		{
-			retl_sql(psprintf("TRUNCATE %s", retl_log_table(model, generation)), NULL);
-			retl_sql("UPDATE retl.model_state SET log_rows = 0 WHERE model = $1", &args);
-		}
-	}
-	SPI_finish();
-	return empty;
+	return retl_changelog_tidy(model);
 }
 
 static void
@@ -404,11 +367,6 @@ static const char *const models_to_read =
 	"SELECT q.model FROM retl.request q LEFT JOIN retl.mapping_state s ON s.mapping = q.mapping"
 	" WHERE s.active_run IS NULL GROUP BY q.model ORDER BY pg_catalog.min(q.id) LIMIT 32";
 
-static const char *const logs_to_empty =
-	"SELECT st.model FROM retl.model_state st WHERE st.log_rows > $1"
-	"  AND NOT EXISTS (SELECT FROM retl.mapping_state s JOIN retl.mapping m ON m.id = s.mapping"
-	"   WHERE m.model = st.model AND (s.cursor < st.seq OR s.active_run IS NOT NULL)) LIMIT 32";
-
 static void
 find(const Frame *frame, const char *sql, int64 parameter, Found *found)
 {
@@ -436,10 +394,10 @@ try_each(const Frame *frame, const Found *found, bool (*unit) (const Frame *, in
 }
 
 static bool
-do_empty_log(const Frame *frame, int64 model)
+do_tidy_log(const Frame *frame, int64 model)
 {
 	ErrorData  *error;
-	bool		done = run_unit(frame, empty_log_unit, model, NULL, &error);
+	bool		done = run_unit(frame, tidy_log_unit, model, NULL, &error);
 
 	if (error)
 		ReThrowError(error);
@@ -465,8 +423,8 @@ work_step(const Frame *frame)
 	if (try_each(frame, &found, do_snapshot))
 		return true;
 
-	find(frame, logs_to_empty, LOG_ROWS_WORTH_EMPTYING, &found);
-	if (try_each(frame, &found, do_empty_log))
+	find(frame, retl_changelog_due, -1, &found);
+	if (try_each(frame, &found, do_tidy_log))
 		return true;
 
 	if (frame->can_vacuum && changed_models != NIL)
