@@ -12,11 +12,15 @@
 /* Objects larger than this find their members by hash. */
 #define INDEX_ABOVE 16
 
+/* Deeper values are not looked into: trees are walked by recursion. */
+#define MAX_DEPTH 1000
+
 typedef struct Parser
 {
 	const char *start;
 	const char *next;
 	const char *end;
+	int			depth;
 	const char *problem;		/* set: parsing failed at "next" */
 } Parser;
 
@@ -500,7 +504,7 @@ parse_value(Parser *parser)
 	const char *text;
 	int			len;
 
-	if (stack_is_too_deep())
+	if (parser->depth >= MAX_DEPTH || stack_is_too_deep())
 	{
 		problem(parser, "nested too deep");
 		return NULL;
@@ -514,10 +518,14 @@ parse_value(Parser *parser)
 	switch (*parser->next)
 	{
 		case '{':
+			parser->depth++;
 			value = parse_object(parser);
+			parser->depth--;
 			break;
 		case '[':
+			parser->depth++;
 			value = parse_array(parser);
+			parser->depth--;
 			break;
 		case '"':
 			if (parse_string(parser, &text, &len))

@@ -60,6 +60,10 @@ extern RetlMapping *retl_mapping_compile(const char *connector, const char *acti
 extern int	retl_mapping_sql_count(const RetlMapping *mapping);
 extern const char *retl_mapping_sql(const RetlMapping *mapping, int number);
 
+/* Names of the columns that paths of the mapping address, of old rows too. */
+extern int	retl_mapping_column_count(const RetlMapping *mapping);
+extern const char *retl_mapping_column(const RetlMapping *mapping, int number);
+
 /* Whether the action takes the operation. */
 extern bool retl_mapping_takes(const RetlMapping *mapping, RetlOperation operation);
 

@@ -1,0 +1,508 @@
+/*
+ * mapping.c
+ *		A mapping, compiled: fields of an action computed from rows; see
+ *		mapping.h.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+
+#include "base/nearest.h"
+#include "map/connector.h"
+#include "map/envelope.h"
+#include "map/wire.h"
+
+#define OPERATIONS 3
+
+/* Keys that the language's origin puts beside the fields for its own use. */
+#define PLATFORM_PREFIX "__segment_internal_"
+
+typedef struct Field
+{
+	const char *name;
+	int			len;
+	const char *prefix;			/* "name": as JSON */
+	int			prefix_len;
+	const RetlJson *declaration;
+	bool		required;
+	RetlNode   *node;			/* NULL: not mapped, or the root is a directive */
+} Field;
+
+struct RetlMapping
+{
+	Field	   *fields;			/* in the order of payloads */
+	int			nfields;
+	RetlNode   *whole;			/* gives all fields at once, if set */
+	RetlEnvelopeInput input;
+	List	   *sql;			/* char * */
+	bool		takes[OPERATIONS];
+	int			batch_records;
+	int			batch_bytes;
+	RetlWire   *wire;
+};
+
+/* ---- compiling ---- */
+
+static void invalid_mapping(const char *detail, const char *hint) pg_attribute_noreturn();
+
+static void
+invalid_mapping(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("fields of the mapping are not valid"),
+			 errdetail("%s", detail),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+static int
+add_sql(void *arg, const char *text)
+{
+	RetlMapping *mapping = arg;
+
+	mapping->sql = lappend(mapping->sql, pstrdup(text));
+	return list_length(mapping->sql) - 1;
+}
+
+/* Scope callbacks have one argument: the mapping. */
+static int
+find(void *arg, const RetlStep *steps, int nsteps, int *used)
+{
+	RetlMapping *mapping = arg;
+
+	return retl_envelope_find(&mapping->input, steps, nsteps, used);
+}
+
+static RetlNode *
+compile_node(RetlMapping *mapping, const RetlJson *source, const char *name, bool url)
+{
+	RetlScope	scope = {.find = find, .sql = add_sql, .arg = mapping, .url = url};
+	char	   *error = NULL;
+	RetlNode   *node = retl_compile(source, &scope, &error);
+
+	if (error != NULL)
+		invalid_mapping(name != NULL ? psprintf("Field \"%s\": %s", name, error) : error, NULL);
+	return node;
+}
+
+static RetlJson *
+parse(const char *text, const char *what)
+{
+	char	   *error;
+	RetlJson   *json = retl_json_parse(text, strlen(text), &error);
+
+	if (json == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s are not valid JSON", what),
+				 errdetail("%s.", error)));
+	return json;
+}
+
+static RetlJson *
+find_action(const RetlJson *connector, const char *name)
+{
+	RetlJson   *actions = retl_connector_member(connector, "actions", RETL_JSON_OBJECT, true, "the connector");
+	RetlJson   *action = retl_json_member(actions, name);
+	const char **names = palloc(Max(actions->len, 1) * sizeof(char *));
+	const char *nearest;
+	StringInfoData list;
+
+	if (action != NULL)
+		return action;
+	initStringInfo(&list);
+	for (int i = 0; i < actions->len; i++)
+	{
+		names[i] = pnstrdup(actions->members[i].key, actions->members[i].keylen);
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", names[i]);
+	}
+	nearest = retl_nearest(name, actions->len, names);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("action \"%s\" does not exist", name),
+			 nearest != NULL ? errhint("Perhaps you meant the action \"%s\".", nearest) :
+			 errhint("Actions of this connector are: %s.", list.data)));
+}
+
+static void
+unknown_field(const RetlJson *declared, const char *name)
+{
+	const char **names = palloc(Max(declared->len, 1) * sizeof(char *));
+	const char *nearest;
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < declared->len; i++)
+	{
+		names[i] = pnstrdup(declared->members[i].key, declared->members[i].keylen);
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", names[i]);
+	}
+	nearest = retl_nearest(name, declared->len, names);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("field \"%s\" does not exist", name),
+			 nearest != NULL ? errhint("Perhaps you meant the field \"%s\".", nearest) :
+			 errhint("Fields of this action are: %s.", list.data)));
+}
+
+static Field *
+add_field(RetlMapping *mapping, const RetlJsonMember *declared)
+{
+	Field	   *field = &mapping->fields[mapping->nfields++];
+	RetlJson   *required = retl_json_member(declared->value, "required");
+	StringInfoData prefix;
+
+	field->name = pnstrdup(declared->key, declared->keylen);
+	field->len = declared->keylen;
+	initStringInfo(&prefix);
+	retl_json_write_string(&prefix, field->name, field->len);
+	appendStringInfoChar(&prefix, ':');
+	field->prefix = prefix.data;
+	field->prefix_len = prefix.len;
+	field->declaration = declared->value;
+	field->required = required != NULL && required->type == RETL_JSON_BOOL && required->boolean;
+	return field;
+}
+
+static void
+compile_field(RetlMapping *mapping, const RetlJsonMember *declared, const RetlJson *source)
+{
+	Field	   *field = add_field(mapping, declared);
+	bool		url = retl_json_is_string(retl_json_member(declared->value, "format"), "url");
+
+	if (source != NULL)
+		field->node = compile_node(mapping, source, field->name, url);
+	else if (field->required)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("field \"%s\" is required", field->name),
+				 errhint("Map it, for example \"%s\": {\"@path\": \"$.column\"}.", field->name)));
+}
+
+static bool
+is_platform_key(const RetlJsonMember *member)
+{
+	static const char *const hooks[] = {"onMappingSave", "retlOnMappingSave"};
+
+	if (member->keylen >= strlen(PLATFORM_PREFIX) &&
+		memcmp(member->key, PLATFORM_PREFIX, strlen(PLATFORM_PREFIX)) == 0)
+		return true;
+	for (int i = 0; i < lengthof(hooks); i++)
+	{
+		if (strlen(hooks[i]) == member->keylen && memcmp(hooks[i], member->key, member->keylen) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the fields come from one directive, not each from its own value. */
+static bool
+is_whole(const RetlJson *fields)
+{
+	for (int i = 0; i < fields->len; i++)
+	{
+		if (fields->members[i].keylen > 0 && fields->members[i].key[0] == '@')
+			return true;
+	}
+	return false;
+}
+
+/* Fields in the user's order, then those that have a default, then the rest. */
+static void
+compile_fields(RetlMapping *mapping, const RetlJson *fields, const RetlJson *declared)
+{
+	mapping->fields = palloc0(Max(declared->len, 1) * sizeof(Field));
+	if (is_whole(fields))
+	{
+		mapping->whole = compile_node(mapping, fields, NULL, false);
+		for (int i = 0; i < declared->len; i++)
+			(void) add_field(mapping, &declared->members[i]);
+		return;
+	}
+	for (int i = 0; i < fields->len; i++)
+	{
+		const RetlJsonMember *member = &fields->members[i];
+		RetlJsonMember field = *member;
+
+		if (retl_json_get(declared, member->key, member->keylen) != NULL)
+		{
+			field.value = retl_json_get(declared, member->key, member->keylen);
+			compile_field(mapping, &field, member->value);
+		}
+		else if (!is_platform_key(member))
+			unknown_field(declared, pnstrdup(member->key, member->keylen));
+	}
+	for (int i = 0; i < declared->len; i++)
+	{
+		const RetlJsonMember *member = &declared->members[i];
+
+		if (retl_json_get(fields, member->key, member->keylen) == NULL)
+			compile_field(mapping, member, retl_json_member(member->value, "default"));
+	}
+}
+
+/* A limit: a number, or {"setting": name}; 0 where there is none. */
+static int
+limit(const RetlJson *batch, const char *name, const RetlJson *settings)
+{
+	RetlJson   *value = retl_json_member(batch, name);
+	RetlJson   *setting = retl_json_member(value, "setting");
+
+	if (setting != NULL && setting->type == RETL_JSON_STRING)
+		value = retl_json_get(settings, setting->text, setting->len);
+	if (value == NULL || value->type != RETL_JSON_NUMBER)
+		return 0;
+	return (int) Min(retl_json_double(value->text, value->len), PG_INT32_MAX);
+}
+
+static void
+set_limits(RetlMapping *mapping, const RetlJson *action, const RetlJson *settings, int batch_size)
+{
+	RetlJson   *batch = retl_json_member(action, "batch");
+	int			maximum = limit(batch, "max_records", settings);
+
+	mapping->batch_records = batch_size > 0 ? batch_size : Max(limit(batch, "records", settings), 1);
+	mapping->batch_bytes = limit(batch, "bytes", settings);
+	if (batch == NULL)
+		maximum = 1;
+	if (batch_size < 0 || (maximum > 0 && mapping->batch_records > maximum))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch size %d is out of range", batch_size < 0 ? batch_size : mapping->batch_records),
+				 maximum > 0 ? errhint("Requests of this action carry 1 to %d records.", maximum) :
+				 errhint("A request carries one record at least.")));
+}
+
+static void
+set_operations(RetlMapping *mapping, const RetlJson *action)
+{
+	RetlJson   *operations = retl_connector_member(action, "operations", RETL_JSON_ARRAY, true, "the action");
+
+	for (int i = 0; i < operations->len; i++)
+	{
+		for (int op = 0; op < OPERATIONS; op++)
+			mapping->takes[op] |= retl_json_is_string(operations->items[i], retl_operation_name(op));
+	}
+}
+
+static void
+compile_request(RetlMapping *mapping, const RetlJson *connector, const RetlJson *action,
+				const RetlJson *settings)
+{
+	RetlWireField *fields = palloc(Max(mapping->nfields, 1) * sizeof(RetlWireField));
+
+	for (int i = 0; i < mapping->nfields; i++)
+	{
+		fields[i].name = mapping->fields[i].name;
+		fields[i].len = mapping->fields[i].len;
+		fields[i].present = mapping->whole != NULL || mapping->fields[i].node != NULL;
+	}
+	mapping->wire = retl_wire_compile(connector, action, settings, fields, mapping->nfields,
+											mapping->batch_records);
+}
+
+RetlMapping *
+retl_mapping_compile(const char *connector_text, const char *action_name, const char *fields_text,
+					 const char *settings_text, int batch_size)
+{
+	RetlMapping *mapping = palloc0(sizeof(RetlMapping));
+	RetlJson   *connector = retl_connector_parse(connector_text);
+	RetlJson   *action = find_action(connector, action_name);
+	RetlJson   *declared = retl_connector_member(action, "fields", RETL_JSON_OBJECT, true, "the action");
+	RetlJson   *settings = parse(settings_text, "settings");
+	RetlJson   *fields = parse(fields_text, "fields of the mapping");
+	char	   *error = NULL;
+	List	   *messages;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("mappings need a database whose encoding is UTF8"),
+				 errdetail("The encoding of this database is %s.", GetDatabaseEncodingName())));
+	if (fields->type != RETL_JSON_OBJECT)
+		invalid_mapping(psprintf("They are of type %s, not object.", retl_json_type_name(fields)), NULL);
+	fields = retl_root_directive(fields, &error);
+	messages = error == NULL ? retl_validate(fields) : list_make1(error);
+	if (messages != NIL)
+	{
+		StringInfoData detail;
+
+		initStringInfo(&detail);
+		for (int i = 0; i < list_length(messages); i++)
+			appendStringInfo(&detail, "%s%s", i > 0 ? "\n" : "", (char *) list_nth(messages, i));
+		invalid_mapping(detail.data, NULL);
+	}
+	retl_envelope_init(&mapping->input);
+	set_operations(mapping, action);
+	set_limits(mapping, action, settings, batch_size);
+	compile_fields(mapping, fields, declared);
+	compile_request(mapping, connector, action, settings);
+	return mapping;
+}
+
+/* ---- what the compiled mapping says of itself ---- */
+
+int
+retl_mapping_sql_count(const RetlMapping *mapping)
+{
+	return list_length(mapping->sql);
+}
+
+const char *
+retl_mapping_sql(const RetlMapping *mapping, int number)
+{
+	return list_nth(mapping->sql, number);
+}
+
+int
+retl_mapping_column_count(const RetlMapping *mapping)
+{
+	return mapping->input.ncolumns;
+}
+
+const char *
+retl_mapping_column(const RetlMapping *mapping, int number)
+{
+	return mapping->input.columns[number].name;
+}
+
+bool
+retl_mapping_takes(const RetlMapping *mapping, RetlOperation operation)
+{
+	return mapping->takes[operation];
+}
+
+int
+retl_mapping_batch_records(const RetlMapping *mapping)
+{
+	return mapping->batch_records;
+}
+
+int
+retl_mapping_batch_bytes(const RetlMapping *mapping)
+{
+	return mapping->batch_bytes;
+}
+
+/* ---- payloads ---- */
+
+static bool
+is_null(const char *text, int len)
+{
+	return len == 4 && memcmp(text, "null", 4) == 0;
+}
+
+/*
+ * Appends the fields one by one. "whole": the object that a directive at the
+ * root made, which has them all.
+ */
+static bool
+write_fields(RetlMapping *mapping, const RetlJson *whole, StringInfo payload, char **error)
+{
+	bool		first = true;
+
+	appendStringInfoCharMacro(payload, '{');
+	for (int i = 0; i < mapping->nfields; i++)
+	{
+		const Field *field = &mapping->fields[i];
+		int			mark = payload->len;
+		int			start;
+		bool		present = false;
+
+		if (whole == NULL && field->node == NULL)
+			continue;
+		if (!first)
+			appendStringInfoCharMacro(payload, ',');
+		appendBinaryStringInfo(payload, field->prefix, field->prefix_len);
+		start = payload->len;
+		if (whole != NULL)
+			present = retl_value_write_json(payload,
+											retl_value_tree(retl_json_get(whole, field->name, field->len)));
+		else
+			present = retl_emit(field->node, &mapping->input.base, RETL_UNDEFINED, payload, error);
+		if (*error != NULL)
+		{
+			*error = psprintf("field \"%s\": %s", field->name, *error);
+			return false;
+		}
+		if (field->required && (!present || is_null(payload->data + start, payload->len - start)))
+		{
+			*error = psprintf("field \"%s\" is required, and the row gives no value for it", field->name);
+			return false;
+		}
+		if (present)
+			first = false;
+		else
+		{
+			payload->len = mark;
+			payload->data[mark] = '\0';
+		}
+	}
+	appendStringInfoCharMacro(payload, '}');
+	return true;
+}
+
+static bool
+write_payload(RetlMapping *mapping, const RetlEnvelope *envelope, bool comparable,
+			  StringInfo payload, char **error)
+{
+	RetlJson   *whole = NULL;
+
+	*error = NULL;
+	retl_envelope_set(&mapping->input, envelope, comparable);
+	if (mapping->whole != NULL)
+	{
+		whole = retl_value_as_tree(retl_evaluate(mapping->whole, &mapping->input.base,
+												 RETL_UNDEFINED, error), error);
+		if (*error == NULL && (whole == NULL || whole->type != RETL_JSON_OBJECT))
+			*error = psprintf("the mapping gives no object of fields but %s", retl_json_type_name(whole));
+		if (*error != NULL)
+			return false;
+	}
+	return write_fields(mapping, whole, payload, error);
+}
+
+bool
+retl_mapping_payload(RetlMapping *mapping, const RetlEnvelope *envelope, StringInfo payload,
+					 char **error)
+{
+	return write_payload(mapping, envelope, false, payload, error);
+}
+
+bool
+retl_mapping_comparable(RetlMapping *mapping, const RetlEnvelope *envelope, StringInfo payload,
+						char **error)
+{
+	return write_payload(mapping, envelope, true, payload, error);
+}
+
+/* ---- requests ---- */
+
+bool
+retl_mapping_record(RetlMapping *mapping, const RetlEnvelope *envelope, const char *payload,
+					int payload_len, StringInfo group, StringInfo record, char **error)
+{
+	return retl_wire_record(mapping->wire, envelope, retl_slice(payload, payload_len),
+							   group, record, error);
+}
+
+void
+retl_mapping_body_begin(const RetlMapping *mapping, StringInfo body)
+{
+	retl_wire_body_begin(mapping->wire, body);
+}
+
+void
+retl_mapping_body_add(const RetlMapping *mapping, StringInfo body, const char *record,
+					  int record_len, bool first)
+{
+	if (!first)
+		appendStringInfoChar(body, ',');
+	appendBinaryStringInfo(body, record, record_len);
+}
+
+void
+retl_mapping_body_end(const RetlMapping *mapping, StringInfo body)
+{
+	retl_wire_body_end(mapping->wire, body);
+}

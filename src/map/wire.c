@@ -1,0 +1,579 @@
+/*
+ * wire.c
+ *		From a payload to the request that carries it; see wire.h.
+ */
+#include "postgres.h"
+
+#include "map/connector.h"
+#include "map/wire.h"
+
+typedef enum Slot
+{
+	SLOT_OPERATION,
+	SLOT_KEY,
+	SLOT_FIELDS,
+	FIRST_FIELD
+} Slot;
+
+#define OPERATIONS 3
+
+typedef struct Templates
+{
+	RetlNode   *method;
+	RetlNode   *url;
+	RetlNode   *headers;
+	RetlNode   *record;
+	char	   *group;			/* if the same for all records */
+	int			group_len;
+} Templates;
+
+struct RetlWire
+{
+	RetlInput	base;
+	const RetlWireField *fields;
+	int			nfields;
+	char	   *base_url;		/* for URLs that start with "/"; NULL: none */
+	Templates	templates[OPERATIONS];
+	char	   *body_prefix;
+	char	   *body_suffix;
+
+	/* of the record in work */
+	RetlSlice	payload;
+	RetlSlice  *values;			/* by field */
+	const RetlEnvelope *envelope;
+};
+
+/* Members of the root that vary; "settings" is a constant. */
+static const char *const root_members[FIRST_FIELD] = {
+	[SLOT_OPERATION] = "operation",
+	[SLOT_KEY] = "key",
+	[SLOT_FIELDS] = "fields",
+};
+
+/* ---- the root of templates ---- */
+
+static bool
+step_is(const RetlStep *step, const char *name)
+{
+	return strlen(name) == step->len && memcmp(name, step->key, step->len) == 0;
+}
+
+static int
+find(void *arg, const RetlStep *steps, int nsteps, int *used)
+{
+	RetlWire *wire = arg;
+
+	*used = 1;
+	for (int i = 0; i < FIRST_FIELD; i++)
+	{
+		if (!step_is(&steps[0], root_members[i]))
+			continue;
+		if (i != SLOT_FIELDS || nsteps == 1)
+			return i;
+		*used = 2;
+		for (int j = 0; j < wire->nfields; j++)
+		{
+			if (step_is(&steps[1], wire->fields[j].name))
+				return wire->fields[j].present ? FIRST_FIELD + j : RETL_SLOT_UNDEFINED;
+		}
+	}
+	return RETL_SLOT_UNDEFINED;
+}
+
+static RetlSlice
+fetch(RetlInput *base, int slot)
+{
+	RetlWire *wire = (RetlWire *) base;
+	const char *name;
+
+	switch (slot)
+	{
+		case SLOT_OPERATION:
+			name = psprintf("\"%s\"", retl_operation_name(wire->envelope->operation));
+			return retl_slice(name, strlen(name));
+		case SLOT_KEY:
+			return retl_slice(wire->envelope->key, strlen(wire->envelope->key));
+		case SLOT_FIELDS:
+			return wire->payload;
+		default:
+			return wire->values[slot - FIRST_FIELD];
+	}
+}
+
+static RetlSlice
+lookup(RetlInput *base, const RetlStep *steps, int nsteps, int *used)
+{
+	const RetlSlice absent = {NULL, 0};
+	int			slot = find(base, steps, nsteps, used);
+
+	return slot < 0 ? absent : fetch(base, slot);
+}
+
+static RetlSlice
+root(RetlInput *base)
+{
+	const RetlSlice empty = {"{}", 2};
+
+	return empty;
+}
+
+/* Finds the fields in a payload. They are in the order that we know them in. */
+static void
+split_payload(RetlWire *wire, RetlSlice payload)
+{
+	RetlSliceIterator iterator;
+	RetlSlice	key,
+				value;
+	int			expected = 0;
+
+	wire->payload = payload;
+	memset(wire->values, 0, wire->nfields * sizeof(RetlSlice));
+	retl_slice_walk(&iterator, payload);
+	while (retl_slice_next(&iterator, &key, &value))
+	{
+		for (int i = 0; i < wire->nfields; i++)
+		{
+			int			field = (expected + i) % wire->nfields;
+
+			if (retl_slice_key_equals(key, wire->fields[field].name, wire->fields[field].len))
+			{
+				wire->values[field] = value;
+				expected = field + 1;
+				break;
+			}
+		}
+	}
+}
+
+/* ---- method, URL, headers ---- */
+
+static const char *
+template_text(RetlWire *wire, const RetlNode *node, const char *what, int *len, char **error)
+{
+	RetlValue	value = retl_evaluate(node, &wire->base, RETL_UNDEFINED, error);
+
+	if (*error != NULL)
+		return NULL;
+	if (retl_is_undefined(value) || retl_value_type(value) != RETL_JSON_STRING)
+	{
+		*error = psprintf("%s of the request is no string but %s", what, retl_value_type_name(value));
+		return NULL;
+	}
+	return retl_value_text(value, len);
+}
+
+static bool
+write_method(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
+{
+	static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
+	int			len;
+	const char *method = template_text(wire, node, "method", &len, error);
+
+	if (method == NULL)
+		return false;
+	for (int i = 0; i < lengthof(methods); i++)
+	{
+		if (strlen(methods[i]) == len && memcmp(method, methods[i], len) == 0)
+		{
+			retl_json_write_string(out, method, len);
+			return true;
+		}
+	}
+	*error = pstrdup("method of the request must be GET, POST, PUT, PATCH or DELETE");
+	return false;
+}
+
+/*
+ * Writes a URL: relative ones after the base URL, and what a path or query
+ * cannot hold as such percent-encoded.
+ */
+static bool
+write_url(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
+{
+	StringInfoData url;
+	int			len;
+	const char *text = template_text(wire, node, "URL", &len, error);
+	const char *problem;
+	int			slashes = 0;
+
+	if (text == NULL)
+		return false;
+	initStringInfo(&url);
+	if (len > 0 && text[0] == '/' && wire->base_url != NULL)
+		appendStringInfoString(&url, wire->base_url);
+	for (int i = 0; i < url.len; i++)
+		slashes += url.data[i] == '/';
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = text[i];
+
+		slashes += c == '/';
+		if (slashes > 2 && ((c >= 0x80) || (c != '\0' && strchr(" \"<>^`{|}", c) != NULL)))
+			appendStringInfo(&url, "%%%02X", c);
+		else
+			appendStringInfoChar(&url, c);
+	}
+	if (!retl_url_is_valid(url.data, url.len, &problem))
+	{
+		*error = psprintf("URL of the request %s", problem);
+		return false;
+	}
+	retl_json_write_string(out, url.data, url.len);
+	return true;
+}
+
+/* Headers that are HTTP's own business, or that would undo ours. */
+static const char *const reserved_headers[] = {
+	"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization",
+	"Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"
+};
+
+static bool
+check_header(const char *name, int name_len, const char *value, int value_len, char **error)
+{
+	if (name_len == 0)
+	{
+		*error = pstrdup("a header of the request has no name");
+		return false;
+	}
+	for (int i = 0; i < name_len; i++)
+	{
+		unsigned char c = name[i];
+
+		if (c <= ' ' || c >= 0x7F || strchr("\"(),/:;<=>?@[\\]{}", c) != NULL)
+		{
+			*error = pstrdup("the name of a header of the request has a character that none may have");
+			return false;
+		}
+	}
+	for (int i = 0; i < lengthof(reserved_headers); i++)
+	{
+		if (strlen(reserved_headers[i]) == name_len &&
+			pg_strncasecmp(reserved_headers[i], name, name_len) == 0)
+		{
+			*error = psprintf("header %s of the request cannot be set", reserved_headers[i]);
+			return false;
+		}
+	}
+	for (int i = 0; i < value_len; i++)
+	{
+		unsigned char c = value[i];
+
+		if ((c < ' ' && c != '\t') || c == 0x7F)
+		{
+			*error = psprintf("header %.*s of the request has a control character in its value",
+							  name_len, name);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Of headers that differ in case only, the last wins. */
+static bool
+is_overridden(const RetlJson *headers, int header)
+{
+	for (int i = header + 1; i < headers->len; i++)
+	{
+		if (headers->members[i].keylen == headers->members[header].keylen &&
+			headers->members[i].value != NULL && headers->members[i].value->type != RETL_JSON_NULL &&
+			pg_strncasecmp(headers->members[i].key, headers->members[header].key,
+						   headers->members[i].keylen) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+write_headers(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
+{
+	RetlJson   *headers = retl_value_as_tree(retl_evaluate(node, &wire->base, RETL_UNDEFINED, error),
+											 error);
+	bool		first = true;
+
+	if (*error != NULL)
+		return false;
+	if (headers == NULL || headers->type != RETL_JSON_OBJECT)
+	{
+		*error = psprintf("headers of the request are no object but %s", retl_json_type_name(headers));
+		return false;
+	}
+	appendStringInfoChar(out, '{');
+	for (int i = 0; i < headers->len; i++)
+	{
+		const RetlJsonMember *header = &headers->members[i];
+		StringInfoData text;
+
+		if (header->value == NULL || header->value->type == RETL_JSON_NULL ||
+			is_overridden(headers, i))
+			continue;
+		if (header->value->type == RETL_JSON_ARRAY || header->value->type == RETL_JSON_OBJECT)
+		{
+			*error = psprintf("a header of the request is no string but %s",
+							  retl_json_type_name(header->value));
+			return false;
+		}
+		initStringInfo(&text);
+		retl_value_write_text(&text, retl_value_tree(header->value), error);
+		if (!check_header(header->key, header->keylen, text.data, text.len, error))
+			return false;
+		if (!first)
+			appendStringInfoChar(out, ',');
+		first = false;
+		retl_json_write_string(out, header->key, header->keylen);
+		appendStringInfoChar(out, ':');
+		retl_json_write_string(out, text.data, text.len);
+	}
+	appendStringInfoChar(out, '}');
+	return true;
+}
+
+static bool
+write_group(RetlWire *wire, const Templates *templates, StringInfo out, char **error)
+{
+	appendStringInfoString(out, "{\"method\":");
+	if (!write_method(wire, templates->method, out, error))
+		return false;
+	appendStringInfoString(out, ",\"url\":");
+	if (!write_url(wire, templates->url, out, error))
+		return false;
+	appendStringInfoString(out, ",\"headers\":");
+	if (!write_headers(wire, templates->headers, out, error))
+		return false;
+	appendStringInfoChar(out, '}');
+	return true;
+}
+
+bool
+retl_wire_record(RetlWire *wire, const RetlEnvelope *envelope, RetlSlice payload,
+					StringInfo group, StringInfo record, char **error)
+{
+	const Templates *templates = &wire->templates[envelope->operation];
+
+	*error = NULL;
+	wire->envelope = envelope;
+	split_payload(wire, payload);
+	if (templates->group != NULL)
+		appendBinaryStringInfo(group, templates->group, templates->group_len);
+	else if (!write_group(wire, templates, group, error))
+		return false;
+	if (!retl_emit(templates->record, &wire->base, RETL_UNDEFINED, record, error) && *error == NULL)
+		*error = pstrdup("the record is empty");
+	return *error == NULL;
+}
+
+/* ---- compiling ---- */
+
+static void
+invalid(const char *what, const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("definition of the connector is not valid"),
+			 errdetail("%s: %s", what, problem)));
+}
+
+static RetlNode *
+compile_template(RetlWire *wire, const RetlJson *template, const RetlJson *constants,
+				 const char *what)
+{
+	List	   *messages = retl_validate(template);
+	RetlScope	scope = {.find = find, .arg = wire, .constants = constants};
+	char	   *error = NULL;
+	RetlNode   *node;
+
+	if (messages != NIL)
+		invalid(what, linitial(messages));
+	scope.url = strcmp(what, "url") == 0 || strcmp(what, "base_url") == 0;
+	node = retl_compile(template, &scope, &error);
+	if (error != NULL)
+		invalid(what, error);
+	return node;
+}
+
+/* Member "name" of the request, or as it is written for one operation. */
+static RetlJson *
+request_member(const RetlJson *definition, RetlOperation operation, const char *name)
+{
+	RetlJson   *own = retl_json_member(retl_json_member(definition, retl_operation_name(operation)), name);
+
+	return own != NULL ? own : retl_json_member(definition, name);
+}
+
+static RetlNode *
+compile_member(RetlWire *wire, const RetlJson *definition, RetlOperation operation,
+			   const char *name, const char *otherwise, const RetlJson *constants)
+{
+	RetlJson   *template = request_member(definition, operation, name);
+
+	if (template == NULL)
+		template = retl_json_parse(otherwise, strlen(otherwise), NULL);
+	return compile_template(wire, template, constants, name);
+}
+
+/* The request's head now, if it does not depend on the record. */
+static void
+precompute_group(RetlWire *wire, Templates *templates)
+{
+	RetlValue	ignored;
+	StringInfoData group;
+	char	   *error = NULL;
+
+	if (!retl_is_constant(templates->method, &ignored) || !retl_is_constant(templates->url, &ignored) ||
+		!retl_is_constant(templates->headers, &ignored))
+		return;
+	initStringInfo(&group);
+	if (!write_group(wire, templates, &group, &error))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no request can be made with these settings"),
+				 errdetail("The %s.", error)));
+	templates->group = group.data;
+	templates->group_len = group.len;
+}
+
+static char *
+constant_text(const RetlNode *node, const char *what)
+{
+	RetlValue	value;
+	int			len;
+	const char *text;
+
+	if (!retl_is_constant(node, &value) || retl_is_undefined(value) ||
+		retl_value_type(value) != RETL_JSON_STRING)
+		invalid(what, "it must be a string that depends on settings alone");
+	text = retl_value_text(value, &len);
+	return pnstrdup(text, len);
+}
+
+/* Stands for the records while a body's template is compiled. */
+#define RECORDS_MARK "\001records\001"
+#define RECORDS_MARK_JSON "\"\\u0001records\\u0001\""
+
+/* The template with {"@records": true} or {"@record": true} made the mark. */
+static RetlJson *
+mark_records(RetlJson *template, int *several, int *one)
+{
+	if (template->type == RETL_JSON_OBJECT)
+	{
+		bool		is_several = template->len == 1 && retl_json_member(template, "@records") != NULL;
+		bool		is_one = template->len == 1 && retl_json_member(template, "@record") != NULL;
+
+		*several += is_several;
+		*one += is_one;
+		if (is_several || is_one)
+			return retl_json_string(RECORDS_MARK, strlen(RECORDS_MARK));
+		for (int i = 0; i < template->len; i++)
+			template->members[i].value = mark_records(template->members[i].value, several, one);
+	}
+	else if (template->type == RETL_JSON_ARRAY)
+	{
+		for (int i = 0; i < template->len; i++)
+			template->items[i] = mark_records(template->items[i], several, one);
+	}
+	return template;
+}
+
+static void
+compile_body(RetlWire *wire, const RetlJson *definition, const RetlJson *constants,
+			 int batch_records)
+{
+	RetlJson   *body = retl_json_member(definition, "body");
+	RetlJson   *batch_body = retl_json_member(definition, "batch_body");
+	RetlValue	value;
+	char	   *text;
+	char	   *mark;
+	int			several = 0,
+				one = 0;
+
+	if (batch_records > 1 && batch_body != NULL)
+		body = batch_body;
+	if (body == NULL)
+	{
+		wire->body_prefix = batch_records > 1 ? "[" : "";
+		wire->body_suffix = batch_records > 1 ? "]" : "";
+		return;
+	}
+	body = mark_records(body, &several, &one);
+	if (several + one != 1)
+		invalid("body", "it must have {\"@records\": true} or {\"@record\": true} in it, once");
+	if (one && batch_records > 1)
+		invalid("body", "it has room for one record, and requests carry several");
+	if (!retl_is_constant(compile_template(wire, body, constants, "body"), &value))
+		invalid("body", "it must depend on settings alone");
+	text = pnstrdup(value.slice.data, value.slice.len);
+	mark = strstr(text, RECORDS_MARK_JSON);
+	if (mark == NULL)
+		invalid("body", "its records are inside a directive");
+	wire->body_prefix = psprintf("%.*s%s", (int) (mark - text), text, several ? "[" : "");
+	wire->body_suffix = psprintf("%s%s", several ? "]" : "", mark + strlen(RECORDS_MARK_JSON));
+}
+
+/* base_url: a template, or {"setting": name, "values": {value: url}}. */
+static void
+compile_base_url(RetlWire *wire, const RetlJson *connector, const RetlJson *settings,
+				 const RetlJson *constants)
+{
+	RetlJson   *base = retl_json_member(connector, "base_url");
+	RetlJson   *setting = retl_json_member(base, "setting");
+	const char *problem;
+
+	if (base == NULL)
+		return;
+	if (setting != NULL && setting->type == RETL_JSON_STRING)
+	{
+		RetlJson   *value = retl_json_get(settings, setting->text, setting->len);
+
+		base = value == NULL || value->type != RETL_JSON_STRING ? NULL :
+			retl_json_get(retl_json_member(base, "values"), value->text, value->len);
+		if (base == NULL)
+			invalid("base_url", "it has no value for this setting");
+	}
+	wire->base_url = constant_text(compile_template(wire, base, constants, "base_url"), "base_url");
+	if (!retl_url_is_valid(wire->base_url, strlen(wire->base_url), &problem))
+		invalid("base_url", problem);
+}
+
+RetlWire *
+retl_wire_compile(const RetlJson *connector, const RetlJson *action, const RetlJson *settings,
+					 const RetlWireField *fields, int nfields, int batch_records)
+{
+	RetlWire *wire = palloc0(sizeof(RetlWire));
+	RetlJson   *definition = retl_connector_member(action, "request", RETL_JSON_OBJECT, true, "the action");
+	RetlJson   *constants = retl_json_object();
+
+	wire->base.fetch = fetch;
+	wire->base.lookup = lookup;
+	wire->base.root = root;
+	wire->fields = fields;
+	wire->nfields = nfields;
+	wire->values = palloc0(Max(nfields, 1) * sizeof(RetlSlice));
+	retl_json_set(constants, "settings", 8, unconstify(RetlJson *, settings));
+
+	compile_base_url(wire, connector, settings, constants);
+	for (int i = 0; i < OPERATIONS; i++)
+	{
+		Templates  *templates = &wire->templates[i];
+
+		templates->method = compile_member(wire, definition, i, "method", "\"POST\"", constants);
+		templates->url = compile_member(wire, definition, i, "url", "\"/\"", constants);
+		templates->headers = compile_member(wire, definition, i, "headers", "{}", constants);
+		templates->record = compile_member(wire, definition, i, "record", "{\"@path\": \"$.fields\"}",
+										   constants);
+		precompute_group(wire, templates);
+	}
+	compile_body(wire, definition, constants, batch_records);
+	return wire;
+}
+
+void
+retl_wire_body_begin(const RetlWire *wire, StringInfo body)
+{
+	appendStringInfoString(body, wire->body_prefix);
+}
+
+void
+retl_wire_body_end(const RetlWire *wire, StringInfo body)
+{
+	appendStringInfoString(body, wire->body_suffix);
+}
