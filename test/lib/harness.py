@@ -95,7 +95,7 @@ class Workplace:
             self.user = {"user": self.home_owner.pw_uid, "group": self.home_owner.pw_gid, "extra_groups": []}
         # What we lose track of becomes our child when its parent ends.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupt)
         # Sockets live below it, whose paths must be short.
         where = tempfile.gettempdir()
