@@ -82,18 +82,18 @@ undo=
 trap 'eval "$undo"' EXIT
 trap 'exit 130' INT TERM HUP
 
-place() { # file mode: standard input, root's, removed again at the end
-	$as_root mkdir -p "$(dirname "$1")"
-	$as_root tee "$1" >/dev/null
-	$as_root chmod "$2" "$1"
+place() { # file mode content: root's, removed again at the end
 	undo="$undo $as_root rm -f '$1';"
+	$as_root mkdir -p "$(dirname "$1")"
+	printf '%b' "$3" | $as_root tee "$1" >/dev/null
+	$as_root chmod "$2" "$1"
 }
 
 if [ -n "$new_server" ]; then
 	conf=/etc/postgresql-common/createcluster.d
 	new_dir=
 	[ -d "$conf" ] || new_dir=yes
-	echo "create_main_cluster = false" | place "$conf/zz-retl-deps.conf" 644
+	place "$conf/zz-retl-deps.conf" 644 'create_main_cluster = false\n'
 	[ -z "$new_dir" ] || undo="$undo $as_root rmdir --ignore-fail-on-non-empty $conf;"
 	if have_program pg_conftool &&
 		[ "$(pg_conftool -bs /etc/postgresql-common/createcluster.conf show create_main_cluster)" != off ]; then
@@ -102,16 +102,21 @@ if [ -n "$new_server" ]; then
 	fi
 fi
 if [ ! -e /usr/sbin/policy-rc.d ]; then
-	printf '#!/bin/sh\nexit 101\n' | place /usr/sbin/policy-rc.d 755
+	place /usr/sbin/policy-rc.d 755 '#!/bin/sh\nexit 101\n'
 fi
 new_nginx=
 case "$want" in *nginx-light*) new_nginx=yes ;; esac
 
+said=$(mktemp)
+undo="$undo rm -f '$said';"
 # shellcheck disable=SC2086 # a list
-apt install -y --no-install-recommends --no-upgrade $want
+apt install -y --no-install-recommends --no-upgrade $want >"$said" 2>&1 || {
+	cat "$said" >&2
+	exit 1
+}
 
-if [ -n "$new_nginx" ] && [ -d /run/systemd/system ]; then
-	$as_root systemctl disable --quiet nginx || true
+if [ -n "$new_nginx" ] && have_program systemctl; then
+	$as_root systemctl disable --quiet nginx >/dev/null 2>&1 || true
 fi
 have_pg || {
 	echo "installed$want, but found no usable PostgreSQL after it" >&2
