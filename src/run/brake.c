@@ -1,0 +1,108 @@
+/*
+ * brake.c
+ *		Brakes: what keeps a run from sending a flood that nobody meant.
+ *
+ * Evaluated before the first chunk of a run writes anything. A held run has no
+ * batches and has moved no cursor; the next sync plans again and replaces it.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+
+#include "base/sql.h"
+#include "model/checkpoint.h"
+#include "run/plan_state.h"
+
+static void
+hold(const RunPlan *plan, int64 added, int64 updated, int64 deleted, char *reason, const char *hint)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, plan->run);
+	retl_arg_text(&args, reason);
+	retl_arg_text(&args, hint);
+	retl_arg_int8(&args, added);
+	retl_arg_int8(&args, updated);
+	retl_arg_int8(&args, deleted);
+	retl_sql("UPDATE retl.run SET status = 'held', error_code = '55000', error = $2, hint = $3,"
+			 " added = $4, updated = $5, deleted = $6 WHERE id = $1", &args);
+
+	memset(&args, 0, sizeof(args));
+	retl_arg_int8(&args, plan->mapping_id);
+	retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
+}
+
+bool
+retl_plan_brake(const RunPlan *plan)
+{
+	RetlArgs	args = {0};
+	StringInfoData sql;
+	int			nkeys = plan->model->nkeys;
+	int64		added;
+	int64		updated;
+	int64		deleted;
+	int64		before;
+	int64		after;
+	const char *hint = "Look at what changed. If it is right, release the run with retl.release_run, "
+		"or raise the mapping's limits; if not, mend the model and sync again.";
+
+	if (plan->from_seq < 0 || plan->release || plan->stopping)
+		return false;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE NOT was AND is_there),"
+						   " pg_catalog.count(*) FILTER (WHERE was AND is_there),"
+						   " pg_catalog.count(*) FILTER (WHERE was AND NOT is_there)"
+						   " FROM (SELECT (pg_catalog.array_agg(old_data IS NOT NULL ORDER BY seq))[1] AS was,"
+						   " (pg_catalog.array_agg(new_data IS NOT NULL ORDER BY seq DESC))[1] AS is_there"
+						   " FROM ");
+	appendStringInfo(&sql, "%s WHERE seq > $1 AND seq <= $2 GROUP BY ",
+					 retl_log_table(plan->model->id, plan->log_generation));
+	for (int k = 1; k <= nkeys; k++)
+		appendStringInfo(&sql, "%sk%d", k > 1 ? ", " : "", k);
+	appendStringInfoString(&sql, ") n");
+	retl_arg_int8(&args, plan->from_seq);
+	retl_arg_int8(&args, plan->to_seq);
+	retl_sql(sql.data, &args);
+	added = retl_result_int8(0, 1);
+	updated = retl_result_int8(0, 2);
+	deleted = retl_result_int8(0, 3);
+
+	memset(&args, 0, sizeof(args));
+	retl_arg_int8(&args, plan->model->id);
+	retl_arg_int8(&args, plan->to_seq);
+	retl_arg_int8(&args, plan->mapping_id);
+	retl_arg_int4(&args, plan->version);
+	retl_sql("SELECT s.rows - s.set_aside, v.max_delete_percent::pg_catalog.float8,"
+			 " v.max_change_percent::pg_catalog.float8, v.brake_min_rows, v.allow_empty, s.rows"
+			 " FROM retl.snapshot s, retl.mapping_version v"
+			 " WHERE s.model = $1 AND s.seq = $2 AND v.mapping = $3 AND v.version = $4", &args);
+	after = retl_result_int8(0, 1);
+	before = Max(after - added + deleted, 1);
+
+	if (plan->wants[RETL_DELETED] && deleted > 0 && retl_result_int8(0, 6) == 0 &&
+		!retl_result_bool(0, 5))
+	{
+		hold(plan, added, updated, deleted,
+			 psprintf("the model returned no rows; " INT64_FORMAT " records would be deleted", deleted),
+			 hint);
+		return true;
+	}
+	if (plan->wants[RETL_DELETED] && deleted >= retl_result_int4(0, 4) &&
+		100.0 * deleted / before > retl_result_float8(0, 2))
+	{
+		hold(plan, added, updated, deleted,
+			 psprintf(INT64_FORMAT " of " INT64_FORMAT " records would be deleted, more than %g %%",
+					  deleted, before, retl_result_float8(0, 2)), hint);
+		return true;
+	}
+	if (plan->wants[RETL_UPDATED] && updated >= retl_result_int4(0, 4) &&
+		100.0 * updated / before > retl_result_float8(0, 3))
+	{
+		hold(plan, added, updated, deleted,
+			 psprintf(INT64_FORMAT " of " INT64_FORMAT " records would be updated, more than %g %%",
+					  updated, before, retl_result_float8(0, 3)), hint);
+		return true;
+	}
+	return false;
+}

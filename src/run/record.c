@@ -1,0 +1,341 @@
+/*
+ * record.c
+ *		One change of one key: what it is to the mapping, and what is sent.
+ *
+ * A row that cannot be mapped fails alone, as an exception; a mapping that
+ * cannot be evaluated at all fails its run.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/sql.h"
+#include "run/plan_state.h"
+
+const RetlShape *
+retl_plan_shape(RunPlan *plan, int number)
+{
+	MemoryContext old;
+	RetlArgs	args = {0};
+	RetlShape  *shape;
+	char	   *columns;
+	ListCell   *lc;
+
+	foreach(lc, plan->shapes)
+		if (((RetlShape *) lfirst(lc))->shape == number)
+			return lfirst(lc);
+
+	retl_arg_int8(&args, plan->model->id);
+	retl_arg_int4(&args, number);
+	if (retl_sql("SELECT columns FROM retl.shape WHERE model = $1 AND shape = $2", &args) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("shape %d of model \"%s\" is unknown", number, plan->model->name)));
+	old = MemoryContextSwitchTo(plan->context);
+	columns = retl_result_text(0, 1);
+	shape = retl_shape_parse(number, columns);
+	plan->shapes = lappend(plan->shapes, shape);
+	MemoryContextSwitchTo(old);
+	return shape;
+}
+
+static const RetlSlice *
+split(const RetlShape *shape, const RetlStored *stored)
+{
+	RetlSlice  *slices = palloc(sizeof(RetlSlice) * Max(shape->ncolumns, 1));
+
+	retl_row_split(stored->data, stored->len, shape->ncolumns, slices);
+	return slices;
+}
+
+/* The values of the mapping's @sql expressions for this envelope. */
+static bool
+eval_sql(RunPlan *plan, RetlEnvelope *envelope, char **error)
+{
+	int			count = retl_mapping_sql_count(plan->mapping);
+	RetlSlice  *values;
+
+	if (count == 0)
+		return true;
+	values = palloc(sizeof(RetlSlice) * count);
+	envelope->sql = values;
+	return retl_sql_eval(plan->sql, envelope, values, error);
+}
+
+/* Whether one of the named columns differs between the rows. */
+static bool
+columns_differ(RunPlan *plan, const RetlEnvelope *envelope)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->update_columns)
+	{
+		const char *name = lfirst(lc);
+		int			o = retl_shape_find(envelope->old_shape, name, strlen(name));
+		int			n = retl_shape_find(envelope->shape, name, strlen(name));
+
+		if ((o < 0) != (n < 0))
+			return true;
+		if (n >= 0 && (envelope->old[o].len != envelope->row[n].len ||
+					   memcmp(envelope->old[o].data, envelope->row[n].data, envelope->row[n].len) != 0))
+			return true;
+	}
+	return false;
+}
+
+/* Whether an update changes anything for the destination. */
+static bool
+update_matters(RunPlan *plan, RetlEnvelope *envelope, char **error)
+{
+	RetlEnvelope before = *envelope;
+	StringInfoData old_payload;
+	StringInfoData new_payload;
+	char	   *old_error = NULL;
+
+	if (envelope->old == NULL || strcmp(plan->update_when, "any") == 0)
+		return true;
+	if (plan->update_columns)
+		return columns_differ(plan, envelope);
+
+	before.shape = envelope->old_shape;
+	before.row = envelope->old;
+	before.sql = NULL;
+	initStringInfo(&old_payload);
+	initStringInfo(&new_payload);
+	/* a row that could not be mapped before can have changed for the better */
+	if (!eval_sql(plan, &before, &old_error) ||
+		!retl_mapping_comparable(plan->mapping, &before, &old_payload, &old_error))
+		return true;
+	if (!retl_mapping_comparable(plan->mapping, envelope, &new_payload, error))
+		return true;
+	return old_payload.len != new_payload.len ||
+		memcmp(old_payload.data, new_payload.data, new_payload.len) != 0;
+}
+
+/* Same for the same version of the same row, at most 100 characters. */
+static char *
+message_id(RunPlan *plan, const char *key)
+{
+	int			len = strlen(key);
+
+	return psprintf("retl-%.8s-" INT64_FORMAT "-" INT64_FORMAT "-%016llx%016llx",
+					plan->instance ? plan->instance : "", plan->mapping_id, plan->to_seq,
+					(unsigned long long) hash_bytes_extended((const unsigned char *) key, len, 1),
+					(unsigned long long) hash_bytes_extended((const unsigned char *) key, len, 2));
+}
+
+static void
+count_record(RunPlan *plan, RetlOperation operation)
+{
+	if (operation == RETL_ADDED)
+		plan->added++;
+	else if (operation == RETL_UPDATED)
+		plan->updated++;
+	else
+		plan->deleted++;
+}
+
+/* Maps one change and puts it into a batch, or among the exceptions. */
+static void
+plan_record(RunPlan *plan, RetlOperation operation, const char *key,
+			const RetlStored *row, const RetlStored *old, const RetlStored *acked)
+{
+	RetlEnvelope envelope = {0};
+	StringInfoData payload;
+	StringInfoData group;
+	StringInfoData record;
+	char	   *error = NULL;
+
+	if (plan->stopping)
+	{
+		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked);
+		return;
+	}
+
+	envelope.operation = operation;
+	envelope.shape = retl_plan_shape(plan, row->shape);
+	envelope.row = split(envelope.shape, row);
+	if (operation == RETL_UPDATED && old->shape != 0)
+	{
+		envelope.old_shape = retl_plan_shape(plan, old->shape);
+		envelope.old = split(envelope.old_shape, old);
+	}
+	envelope.key = key;
+	envelope.message_id = message_id(plan, key);
+	envelope.timestamp = plan->timestamp;
+
+	initStringInfo(&payload);
+	initStringInfo(&group);
+	initStringInfo(&record);
+	if (eval_sql(plan, &envelope, &error))
+	{
+		if (operation == RETL_UPDATED && !update_matters(plan, &envelope, &error))
+			return;
+		if (error == NULL &&
+			retl_mapping_payload(plan->mapping, &envelope, &payload, &error) &&
+			retl_mapping_record(plan->mapping, &envelope, payload.data, payload.len,
+								&group, &record, &error))
+		{
+			retl_batch_add(plan->writer, operation, key, group.data, record.data, record.len);
+			count_record(plan, operation);
+			return;
+		}
+	}
+	retl_batch_add_exception(plan->writer, operation, key, "unmapped",
+							 error ? error : "the row could not be mapped", acked);
+	count_record(plan, operation);
+	plan->unmapped++;
+}
+
+/* --------------------------------------------------------------------------
+ * One change
+ * -------------------------------------------------------------------------- */
+
+static bool
+same_row(const RetlStored *a, const RetlStored *b)
+{
+	return a->shape == b->shape && a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
+/* Whether the key is an exception from an earlier run: those have phases of their own. */
+static bool
+is_exception(RunPlan *plan, const char *key)
+{
+	Oid			types[3] = {INT8OID, TEXTOID, INT8OID};
+	Datum		values[3];
+
+	if (!plan->has_exceptions)
+		return false;
+	if (plan->is_exception == NULL)
+		plan->is_exception = SPI_prepare("SELECT FROM retl.exception WHERE mapping = $1"
+										 " AND key = $2 AND run <> $3", 3, types);
+	values[0] = Int64GetDatum(plan->mapping_id);
+	values[1] = CStringGetTextDatum(key);
+	values[2] = Int64GetDatum(plan->run);
+	if (SPI_execute_plan(plan->is_exception, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up an exception");
+	return SPI_processed > 0;
+}
+
+/* Whether the filter lets a stored row through; a row on which it fails is an error of that row. */
+static bool
+passes(RunPlan *plan, RetlOperation operation, const char *key, const RetlStored *stored,
+	   char **error)
+{
+	RetlEnvelope envelope = {0};
+	RetlSlice	result;
+
+	if (stored->shape == 0)
+		return false;
+	if (plan->filter == NULL)
+		return true;
+	envelope.operation = operation;
+	envelope.shape = retl_plan_shape(plan, stored->shape);
+	envelope.row = split(envelope.shape, stored);
+	envelope.key = key;
+	return retl_sql_eval(plan->filter, &envelope, &result, error) &&
+		result.len == 4 && memcmp(result.data, "true", 4) == 0;
+}
+
+/*
+ * What the mapping sees of a change: a row that begins to pass its filter is
+ * new to it, one that ceases to is gone. What a destination acknowledged did
+ * pass.
+ */
+static bool
+apply_filter(RunPlan *plan, RetlChange *change, char **error)
+{
+	static const RetlStored none = {0};
+
+	if (plan->filter == NULL)
+		return true;
+	if (!passes(plan, RETL_ADDED, change->key, &change->new, error))
+	{
+		if (*error != NULL)
+			return false;
+		change->last = change->new;
+		change->new = none;
+	}
+	if (!PHASE_IS_EXCEPTIONS(plan->phase) &&
+		!passes(plan, RETL_DELETED, change->key, &change->old, error))
+	{
+		/* on error as well: it was not sent, and that is known */
+		*error = NULL;
+		change->old = none;
+	}
+	return true;
+}
+
+void
+retl_plan_change(RunPlan *plan, RetlChange *change)
+{
+	bool		present;
+	RetlOperation operation;
+	char	   *error = NULL;
+
+	if (!apply_filter(plan, change, &error))
+	{
+		if (!PHASE_IS_GONE(plan->phase) && !is_exception(plan, change->key))
+		{
+			retl_batch_add_exception(plan->writer,
+									 change->old.shape ? RETL_UPDATED : RETL_ADDED,
+									 change->key, "unmapped", error, &change->old);
+			plan->unmapped++;
+		}
+		return;
+	}
+	present = change->new.shape != 0;
+
+	if (present == PHASE_IS_GONE(plan->phase))
+		return;
+	if (PHASE_IS_EXCEPTIONS(plan->phase))
+	{
+		if (present)
+		{
+			if (change->maybe || (change->old.shape != 0 && !same_row(&change->old, &change->new)))
+				operation = RETL_UPDATED;
+			else if (change->old.shape == 0)
+				operation = RETL_ADDED;
+			else
+				return;			/* it is again what was acknowledged */
+		}
+		else
+		{
+			if (change->old.shape == 0 && !change->maybe)
+				return;			/* it never arrived and is gone */
+			operation = RETL_DELETED;
+		}
+	}
+	else
+	{
+		if (!present && change->old.shape == 0)
+			return;				/* came and went */
+		if (is_exception(plan, change->key))
+			return;
+		if (!present)
+			operation = RETL_DELETED;
+		else if (change->old.shape == 0)
+			operation = RETL_ADDED;
+		else if (same_row(&change->old, &change->new))
+			return;				/* changed and changed back */
+		else
+			operation = RETL_UPDATED;
+	}
+
+	if (!plan->wants[operation])
+		return;
+	if (operation == RETL_DELETED)
+	{
+		const RetlStored *last = change->old.shape != 0 ? &change->old : &change->last;
+
+		if (last->shape == 0)
+			return;
+		plan_record(plan, operation, change->key, last, NULL, &change->old);
+	}
+	else
+		plan_record(plan, operation, change->key, &change->new, &change->old, &change->old);
+}
