@@ -214,7 +214,7 @@ varlena_word(RetlType *type, Datum value)
 {
 	struct varlena *varlena = (struct varlena *) DatumGetPointer(value);
 
-	if (VARATT_IS_EXTENDED(varlena) && !VARATT_IS_SHORT(varlena))
+	if (VARATT_IS_EXTERNAL(varlena) || VARATT_IS_COMPRESSED(varlena))
 		return toasted_word(type, varlena);
 	return plain_varlena_word(type, varlena);
 }

@@ -260,7 +260,8 @@ retl_type_detoast(Datum value, RetlRoom *room)
 {
 	struct varlena *stored = (struct varlena *) DatumGetPointer(value);
 
-	if (VARATT_IS_SHORT(stored))
+	/* a pointer to a toasted value has a short header too */
+	if (VARATT_IS_SHORT(stored) && !VARATT_IS_EXTERNAL(stored))
 	{
 		int			len = VARSIZE_SHORT(stored) - VARHDRSZ_SHORT;
 
