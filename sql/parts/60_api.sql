@@ -32,6 +32,34 @@ CREATE FUNCTION retl.preview_query(query text, max_rows int DEFAULT 10) RETURNS 
   LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'retl_preview_query';
 COMMENT ON FUNCTION retl.preview_query(text, int) IS 'First rows of what could become a model: one SELECT, or the name of a table or view';
 
+-- Destinations.
+
+CREATE FUNCTION retl.create_destination(name text, connector text, settings jsonb DEFAULT '{}', secrets jsonb DEFAULT '{}',
+    enabled boolean DEFAULT true, or_replace boolean DEFAULT false) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_destination';
+COMMENT ON FUNCTION retl.create_destination(text, text, jsonb, jsonb, boolean, boolean) IS 'Creates a destination: an account at a tool. secrets takes references, {"name": {"file": path}} or {"env": variable}; values go through set_secret. Returns its id';
+REVOKE ALL ON FUNCTION retl.create_destination(text, text, jsonb, jsonb, boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION retl.set_secret(destination text, name text, value text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_set_secret';
+COMMENT ON FUNCTION retl.set_secret(text, text, text) IS 'Sets a secret of a destination; NULL removes it. Meant for bind parameters (psql: \bind), since the text of a statement can be seen in pg_stat_activity; refuses where it would be logged';
+REVOKE ALL ON FUNCTION retl.set_secret(text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION retl.enable_destination(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_enable_destination';
+COMMENT ON FUNCTION retl.enable_destination(text) IS 'Lets a destination be sent to again; the next runs send what changed since';
+REVOKE ALL ON FUNCTION retl.enable_destination(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.disable_destination(name text) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_disable_destination';
+COMMENT ON FUNCTION retl.disable_destination(text) IS 'Stops the active runs of a destination''s mappings; nothing is sent to it from now on';
+REVOKE ALL ON FUNCTION retl.disable_destination(text) FROM PUBLIC;
+
+CREATE FUNCTION retl.drop_destination(name text, cascade boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_drop_destination';
+COMMENT ON FUNCTION retl.drop_destination(text, boolean, boolean) IS 'Drops a destination and its secrets; cascade: the mappings to it, too. Nothing is deleted at the tool itself';
+REVOKE ALL ON FUNCTION retl.drop_destination(text, boolean, boolean) FROM PUBLIC;
+
 CREATE FUNCTION retl.arm(also text[] DEFAULT '{}') RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_arm';
 COMMENT ON FUNCTION retl.arm(text[]) IS 'Says that this database on this host delivers, as do the hosts in also (standbys). A restored or cloned database delivers nothing until then. For the extension''s owner';

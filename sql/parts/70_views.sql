@@ -40,20 +40,32 @@ COMMENT ON COLUMN retl.models.created_at IS 'When created';
 COMMENT ON COLUMN retl.models.altered_at IS 'When last altered';
 
 CREATE VIEW retl.connectors WITH (security_barrier) AS
-SELECT c.name, c.built_in, c.definition
+SELECT c.name, c.definition OPERATOR(pg_catalog.->>) 'title' AS title,
+       c.definition OPERATOR(pg_catalog.->>) 'description' AS description,
+       ARRAY(SELECT pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'actions')) AS actions,
+       ARRAY(SELECT pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'settings')) AS settings,
+       ARRAY(SELECT pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'secrets')) AS secrets,
+       c.built_in, c.definition
   FROM retl.connector c;
 COMMENT ON VIEW retl.connectors IS 'Kinds of destinations; for everybody';
 COMMENT ON COLUMN retl.connectors.name IS 'Name, as create_destination takes it';
+COMMENT ON COLUMN retl.connectors.title IS 'What people call it';
+COMMENT ON COLUMN retl.connectors.description IS 'What it is for';
+COMMENT ON COLUMN retl.connectors.actions IS 'Names of what it can do with records';
+COMMENT ON COLUMN retl.connectors.settings IS 'Names of the settings it takes';
+COMMENT ON COLUMN retl.connectors.secrets IS 'Names of the secrets it takes';
 COMMENT ON COLUMN retl.connectors.built_in IS 'Comes with the extension';
 COMMENT ON COLUMN retl.connectors.definition IS 'Settings, secrets, actions and their fields';
 
 CREATE VIEW retl.destinations WITH (security_barrier) AS
 SELECT d.id, d.name, d.owner, d.connector,
        CASE WHEN pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') THEN d.settings END AS settings,
-       ARRAY(SELECT s.name::pg_catalog.text FROM retl.secret s
-              WHERE s.destination OPERATOR(pg_catalog.=) d.id ORDER BY s.name USING OPERATOR(pg_catalog.<)) AS secrets_set,
+       (SELECT pg_catalog.jsonb_object_agg(k.name, EXISTS (SELECT FROM retl.secret s
+                 WHERE s.destination OPERATOR(pg_catalog.=) d.id AND s.name OPERATOR(pg_catalog.=) k.name))
+          FROM pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'secrets') AS k (name)) AS secrets,
        d.enabled, d.created_at, d.altered_at
   FROM retl.destination d
+  JOIN retl.connector c ON c.name OPERATOR(pg_catalog.=) d.connector
  WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW retl.destinations IS 'Destinations; those of the reader';
 COMMENT ON COLUMN retl.destinations.id IS 'Identifier';
@@ -61,7 +73,7 @@ COMMENT ON COLUMN retl.destinations.name IS 'Name';
 COMMENT ON COLUMN retl.destinations.owner IS 'Role that may use and alter it';
 COMMENT ON COLUMN retl.destinations.connector IS 'Kind of destination';
 COMMENT ON COLUMN retl.destinations.settings IS 'The connector''s settings; NULL: not for the reader';
-COMMENT ON COLUMN retl.destinations.secrets_set IS 'Names of the secrets that are set';
+COMMENT ON COLUMN retl.destinations.secrets IS 'Names of its secrets, and whether each is set';
 COMMENT ON COLUMN retl.destinations.enabled IS 'False: nothing is sent';
 COMMENT ON COLUMN retl.destinations.created_at IS 'When created';
 COMMENT ON COLUMN retl.destinations.altered_at IS 'When last altered';

@@ -4,8 +4,6 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -13,9 +11,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/varlena.h"
 
 #include "api/api.h"
+#include "base/nearest.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 
@@ -231,12 +229,12 @@ retl_api_get(const RetlCall *call, RetlObjectKind kind, const char *name, bool l
 	for (int64 i = 0; i < count; i++)
 		if (retl_api_may(call, retl_result_oid(i, 2)))
 			names[visible++] = retl_result_text(i, 1);
-	nearest = retl_api_nearest(name, visible, names);
+	nearest = retl_nearest(name, visible, (const char *const *) names);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("%s \"%s\" does not exist", kinds[kind].name, name),
 			 nearest ?
-			 errhint("Did you mean \"%s\"? View %s lists what there is.", nearest, kinds[kind].view) :
+			 errhint("Perhaps you meant \"%s\". View %s lists what there is.", nearest, kinds[kind].view) :
 			 errhint("View %s lists what there is.", kinds[kind].view)));
 }
 
@@ -258,7 +256,7 @@ retl_api_require_owner(const RetlCall *call, const RetlObject *object)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("must be owner of %s \"%s\"", kinds[object->kind].name, object->name),
 			 owner ?
-			 errhint("It belongs to role \"%s\": be it, or be granted its privileges.", owner) :
+			 errhint("It belongs to role \"%s\": act as that role, or be granted its privileges.", owner) :
 			 errhint("Its owner was dropped: a superuser must act.")));
 }
 
@@ -305,39 +303,6 @@ retl_api_stop_runs(RetlObjectKind kind, int64 id, const char *reason)
 /* --------------------------------------------------------------------------
  * Hints
  * -------------------------------------------------------------------------- */
-
-const char *
-retl_api_nearest(const char *name, int count, char **candidates)
-{
-	int			length = strlen(name);
-	/* a third of the name wrong, but never so much that anything matches */
-	int			best_distance = Min(length / 3 + 1, length - 1);
-	const char *best = NULL;
-
-	/* longer ones the function refuses */
-	if (length == 0 || length > 255)
-		return NULL;
-	for (int i = 0; i < count; i++)
-	{
-		int			distance;
-
-		if (strlen(candidates[i]) > 255)
-			continue;
-		if (pg_strcasecmp(name, candidates[i]) == 0)
-			return candidates[i];
-		if (best_distance < 0)
-			continue;
-		distance = varstr_levenshtein_less_equal(name, length,
-												 candidates[i], strlen(candidates[i]),
-												 1, 1, 1, best_distance, true);
-		if (distance <= best_distance)
-		{
-			best = candidates[i];
-			best_distance = distance - 1;
-		}
-	}
-	return best;
-}
 
 char *
 retl_api_list(int count, char **names, int limit)

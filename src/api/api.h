@@ -113,9 +113,6 @@ extern int64 retl_api_request(const RetlCall *call, const char *mapping);
  * Hints
  * -------------------------------------------------------------------------- */
 
-/* The candidate that "name" is most likely a misspelling of, or NULL. */
-extern const char *retl_api_nearest(const char *name, int count, char **candidates);
-
 /* "a", "b", "c", ...: at most "limit" of them. */
 extern char *retl_api_list(int count, char **names, int limit);
 

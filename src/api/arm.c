@@ -65,7 +65,7 @@ retl_arm(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the identity of a host must not be empty"),
-					 errhint("On the standby, it is the value of retl.host_identity, or what retl.health shows.")));
+					 errhint("It is what retl.host_identity is set to on that host.")));
 
 	retl_api_begin(&call, false);
 	/* inside a call the current user is the extension's owner */

@@ -36,7 +36,7 @@ check_source(const char *source)
 {
 	if (strcmp(source, "local") != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("source \"%s\" does not exist", source),
 				 errhint("The one source is \"local\": this database.")));
 }

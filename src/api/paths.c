@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/paths.h"
 #include "base/json.h"
+#include "base/nearest.h"
 
 /* What a path may start with besides a column, and what holds columns itself. */
 static const char *const envelope[] = {
@@ -74,10 +75,10 @@ check_path(const char *path, const RetlQuery *query)
 	names = palloc(sizeof(char *) * Max(count, 1));
 	for (int i = 0; i < count; i++)
 		names[i] = query->shape.columns[i].name;
-	nearest = retl_api_nearest(step, count, names);
+	nearest = retl_nearest(step, count, (const char *const *) names);
 	ereport(NOTICE,
 			(errmsg("path \"%s\" is not in the model: it has no column \"%s\"", path, step),
-			 nearest ? errhint("Did you mean \"%s\"?", nearest) :
+			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
 			 errhint("The field is absent as long as there is no such column.")));
 }
 

@@ -19,6 +19,7 @@
 
 #include "api/api.h"
 #include "api/query.h"
+#include "base/nearest.h"
 #include "base/owner.h"
 #include "model/model.h"
 
@@ -315,12 +316,12 @@ retl_query_no_column(const RetlQuery *query, const char *what, const char *name)
 
 	for (int i = 0; i < count; i++)
 		names[i] = query->shape.columns[i].name;
-	nearest = retl_api_nearest(name, count, names);
+	nearest = retl_nearest(name, count, (const char *const *) names);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
 			 errmsg("%s \"%s\" is not a column of the model", what, name),
 			 nearest ?
-			 errhint("Did you mean \"%s\"? The model's columns are %s.", nearest,
+			 errhint("Perhaps you meant \"%s\". The model's columns are %s.", nearest,
 					 retl_api_list(count, names, MAX_LISTED)) :
 			 errhint("The model's columns are %s.", retl_api_list(count, names, MAX_LISTED))));
 }

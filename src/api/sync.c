@@ -152,7 +152,7 @@ find_models(const RetlCall *call, const char *name, const char *relation, bool m
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of a model on relation %s", relation),
-				 errhint("Be the owner of the model, or be granted its privileges.")));
+				 errhint("Act as the owner of the model, or be granted that role's privileges.")));
 	return found;
 }
 

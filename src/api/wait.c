@@ -120,7 +120,7 @@ look(int64 id, RunState *state, MemoryContext context)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for run %lld", (long long) id),
-				 errhint("It is a run of mapping \"%s\": be the owner of the mapping or of its model, or be granted their privileges.",
+				 errhint("It is a run of mapping \"%s\": act as the owner of the mapping or of its model, or be granted their privileges.",
 						 retl_result_text(0, 1))));
 	set_text(state->mapping, sizeof(state->mapping), retl_result_text(0, 1));
 	set_text(state->status, sizeof(state->status), retl_result_text(0, 4));
