@@ -30,12 +30,6 @@ typedef enum RetlType
 extern RetlJson *retl_connector_parse(const char *definition);
 
 /*
- * Checks a definition that a user wrote: 22023 with the place in the detail.
- * Every template in it compiles.
- */
-extern void retl_connector_check(const char *definition);
-
-/*
  * Checks the settings (a JSON object) of a destination and returns them with
  * defaults filled in. Errors with 22023 and a hint: unknown setting (the nearest
  * name), wrong type, value out of range, missing.

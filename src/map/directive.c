@@ -5,6 +5,9 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
+#include "common/shortest_dec.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
@@ -194,6 +197,51 @@ eval_array_path(RetlEval *eval, const RetlNode *node)
 
 /* ---- @json ---- */
 
+/* A double tells fewer digits apart. */
+#define EXACT_DIGITS 15
+
+/*
+ * What is decoded from a string has JavaScript's numbers: doubles. (Numbers of
+ * a row keep all their digits.)
+ */
+static void
+numbers_to_doubles(RetlJson *value)
+{
+	char		shortest[DOUBLE_SHORTEST_DECIMAL_LEN];
+	double		number;
+	StringInfoData text;
+
+	check_stack_depth();
+	switch (value->type)
+	{
+		case RETL_JSON_NUMBER:
+			if (value->len <= EXACT_DIGITS)
+				return;
+			number = retl_json_double(value->text, value->len);
+			if (isinf(number))
+			{
+				value->type = RETL_JSON_NULL;
+				return;
+			}
+			double_to_shortest_decimal_buf(number, shortest);
+			initStringInfo(&text);
+			retl_json_write_number(&text, shortest, strlen(shortest));
+			value->text = text.data;
+			value->len = text.len;
+			break;
+		case RETL_JSON_ARRAY:
+			for (int i = 0; i < value->len; i++)
+				numbers_to_doubles(value->items[i]);
+			break;
+		case RETL_JSON_OBJECT:
+			for (int i = 0; i < value->len; i++)
+				numbers_to_doubles(value->members[i].value);
+			break;
+		default:
+			break;
+	}
+}
+
 static RetlValue
 eval_json(RetlEval *eval, const RetlNode *node)
 {
@@ -217,7 +265,10 @@ eval_json(RetlEval *eval, const RetlNode *node)
 
 		tree = retl_json_parse(source, len, NULL);
 		if (tree != NULL)
+		{
+			numbers_to_doubles(tree);
 			return retl_value_tree(tree);
+		}
 	}
 	return value;
 }

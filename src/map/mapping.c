@@ -81,7 +81,7 @@ compile_node(RetlMapping *mapping, const RetlJson *source, const char *name, boo
 	RetlNode   *node = retl_compile(source, &scope, &error);
 
 	if (error != NULL)
-		invalid_mapping(name != NULL ? psprintf("Field \"%s\": %s", name, error) : error, NULL);
+		invalid_mapping(name != NULL ? psprintf("Field \"%s\": %s.", name, error) : psprintf("%s.", error), NULL);
 	return node;
 }
 
