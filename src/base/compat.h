@@ -12,6 +12,10 @@
 #error "retl needs PostgreSQL 15 or later"
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 160000
 #define retl_owns_database(database, role) pg_database_ownercheck(database, role)
 #define retl_owns_extension(extension, role) pg_extension_ownercheck(extension, role)

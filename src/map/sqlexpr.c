@@ -456,15 +456,20 @@ eval_row(RetlSqlSet *set, const RetlEnvelope *envelope, RetlSlice *values, Memor
 	}
 }
 
-/* Errors that are not the row's: the transaction must not go on. */
+/* Errors that are not the row's: the same row may well succeed another time. */
 static bool
 is_fatal(const ErrorData *error)
 {
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_OPERATOR_INTERVENTION ||
-		category == ERRCODE_INSUFFICIENT_RESOURCES ||
-		error->sqlerrcode == ERRCODE_CONFIG_FILE_ERROR;
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
 }
 
 /* Evaluates rows from "first" on in one subtransaction; returns the first one not done. */

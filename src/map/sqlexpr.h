@@ -32,8 +32,8 @@ extern RetlSqlSet *retl_sql_prepare(const RetlShape *shape, int count, const cha
  * Evaluates all expressions for one row, each value as JSON text in values[i]
  * (NULL as "null"), allocated in the current memory context. A row whose
  * evaluation raises an error returns false and *error: its SQLSTATE and
- * message; the transaction goes on. Cancellation, shutdown and lack of
- * resources are raised. It enters the owner's switch itself, and a
+ * message; the transaction goes on. Cancellation, deadlock, lack of resources
+ * and the like are raised. It enters the owner's switch itself, and a
  * subtransaction. A row of another shape is read by column name; a column that
  * it lacks is NULL.
  */

@@ -93,11 +93,11 @@ read_4(const char *bytes)
 	return word;
 }
 
-/* Up to seven bytes, and their number in the eighth: no two are equal. */
+/* Up to seven bytes, and their number plus one in the eighth: no two are equal. */
 static inline uint64
 short_word(const char *bytes, size_t len)
 {
-	uint64		word = (uint64) len << 56;
+	uint64		word = (uint64) (len + 1) << 56;
 
 	if (len >= 4)
 		return word | read_4(bytes) | read_4(bytes + len - 4) << (8 * (len - 4));
@@ -230,7 +230,7 @@ array_word(RetlType *type, Datum value)
 	uint64		state;
 
 	retl_type_array_begin(&walk, type, array);
-	state = mix(0, walk.ndim);
+	state = mix(K1, walk.ndim);
 	for (int i = 0; i < walk.ndim; i++)
 		state = mix(state, walk.dims[i]);
 	while (retl_type_array_next(&walk, &element, &isnull))
@@ -273,7 +273,7 @@ range_word(RetlType *type, Datum value)
 	uint64		state;
 
 	range_deserialize(type->range, range, &lower, &upper, &empty);
-	state = mix(0, empty ? 0 : 1);
+	state = mix(K2, empty ? 0 : 1);
 	if (empty)
 		return state;
 	return mix_bound(mix_bound(state, type->element, &lower), type->element, &upper);
@@ -284,7 +284,7 @@ multirange_word(RetlType *type, Datum value)
 {
 	MultirangeType *multirange = DatumGetMultirangeTypeP(value);
 	RetlType   *range = type->element;
-	uint64		state = mix(0, multirange->rangeCount);
+	uint64		state = mix(K3, multirange->rangeCount);
 
 	for (uint32 i = 0; i < multirange->rangeCount; i++)
 	{

@@ -19,6 +19,8 @@
 #include "lib/stringinfo.h"
 #include "utils/typcache.h"
 
+#include "base/compat.h"
+
 typedef enum RetlTypeKind
 {
 	RETL_TYPE_OTHER,			/* known by its text form only */

@@ -56,6 +56,22 @@ SELECT retl.row_data_record(NULL::narrow) IS NULL AS null_record;
 SELECT 'CREATE TABLE wide AS SELECT ' || string_agg(format('%s AS c%s', i, i), ', ') FROM generate_series(1, 1600) i \gexec
 SELECT json_array_length(retl.row_data_record(wide)), retl.row_data_record(wide) ->> 1599 AS last FROM wide;
 
+-- whatever there is in the catalogs
+DO $$
+DECLARE
+  catalog record;
+  wrong bigint;
+BEGIN
+  FOR catalog IN SELECT oid::regclass AS name, (SELECT count(*) FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0) AS columns
+                   FROM pg_class c WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r' LOOP
+    EXECUTE format('SELECT count(*) FROM %s t WHERE jsonb_array_length(retl.row_data_record(t)::jsonb) <> $1 OR retl.row_hash_record(t) IS NULL',
+                   catalog.name) INTO wrong USING catalog.columns;
+    IF wrong > 0 THEN
+      RAISE 'rows of %: %', catalog.name, wrong;
+    END IF;
+  END LOOP;
+END $$;
+
 -- large values
 CREATE TABLE large AS SELECT repeat(E'"\n', 100000) AS t, (SELECT array_agg(i) FROM generate_series(1, 10000) i) AS a,
                              (SELECT jsonb_agg(i) FROM generate_series(1, 10000) i) AS j;

@@ -66,7 +66,7 @@ SELECT count(DISTINCT hash) = count(*) AS all_differ FROM (VALUES
   (retl.row_hash('(,)'::int4range)), (retl.row_hash('[1,)'::int4range)), (retl.row_hash('(,1)'::int4range)),
   (retl.row_hash('empty'::int4range)), (retl.row_hash('{}'::int4multirange)),
   (retl.row_hash(1.5)), (retl.row_hash(1.50)), (retl.row_hash(0.0)), (retl.row_hash(-1.5)), (retl.row_hash(15)),
-  (retl.row_hash(1e10::numeric)), (retl.row_hash(1e14::numeric)), (retl.row_hash('Infinity'::numeric)),
+  (retl.row_hash(0)), (retl.row_hash(1e10::numeric)), (retl.row_hash(1e14::numeric)), (retl.row_hash('Infinity'::numeric)),
   (retl.row_hash('-Infinity'::numeric)), (retl.row_hash('1 day'::interval)), (retl.row_hash('24:00:00'::interval)),
   (retl.row_hash('1 mon'::interval)), (retl.row_hash('30 days'::interval))) v (hash);
 
@@ -94,7 +94,7 @@ SELECT retl.row_hash('-0'::float8) = retl.row_hash('0'::float8) AS zeros,
 -- computed and stored numerics
 CREATE TABLE numerics (a numeric, b numeric(20, 4));
 INSERT INTO numerics SELECT i / 7.0, i / 7.0 FROM generate_series(-50, 50) i;
-INSERT INTO numerics SELECT ('1e' || i)::numeric, ('1e-' || i % 5)::numeric FROM generate_series(-400, 400, 7) i;
+INSERT INTO numerics SELECT ('1e' || i)::numeric, ('1e-' || abs(i) % 5)::numeric FROM generate_series(-400, 400, 7) i;
 SELECT count(*) AS different FROM numerics
  WHERE retl.row_hash(a, b) <> retl.row_hash(a::text::numeric, b::text::numeric) OR retl.row_hash(-a) <> retl.row_hash((-a)::text::numeric)
     OR retl.row_hash(a - 0) <> retl.row_hash((a - 0)::text::numeric);
