@@ -63,6 +63,9 @@
 
 #define EVENTS_AT_ONCE 64
 
+/* For wait sets and the like. */
+#define DESCRIPTORS_LEFT 32
+
 /* Rounds of one retl_http_run(): the caller has latches to look at. */
 #define ROUNDS_AT_ONCE 4
 
@@ -446,9 +449,15 @@ retl_http_init(void)
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) RETL_HTTP_MAX_TRANSFERS);
 	curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
 
-	/* the files that PostgreSQL opens must leave room for the sockets */
-	for (int i = 0; i < RETL_HTTP_MAX_TRANSFERS && AcquireExternalFD(); i++)
-		;
+	/* the files that PostgreSQL opens must leave room for the sockets, and these for others */
+	for (int i = 0; i < RETL_HTTP_MAX_TRANSFERS; i++)
+	{
+		if (AcquireExternalFD())
+			continue;
+		for (int back = 0; back < Min(i, DESCRIPTORS_LEFT); back++)
+			ReleaseExternalFD();
+		break;
+	}
 }
 
 int
@@ -661,11 +670,14 @@ retl_http_submit(const RetlHttpRequest *request, const char **why)
 	Transfer   *transfer;
 	CURL	   *easy;
 	sigset_t	saved;
-	bool		has_body = request->body != NULL;
+	bool		has_body;
 
 	*why = request_fault(request);
 	if (*why != NULL)
 		return false;
+	/* a method that expects a body is told that it is empty */
+	has_body = request->body != NULL || strcmp(request->method, "POST") == 0 ||
+		strcmp(request->method, "PUT") == 0 || strcmp(request->method, "PATCH") == 0;
 
 	block_signals(&saved);
 	*why = "out of memory";
@@ -710,7 +722,7 @@ retl_http_submit(const RetlHttpRequest *request, const char **why)
 	if (has_body)
 	{
 		SET(CURLOPT_POST, 1L);
-		SET(CURLOPT_POSTFIELDS, request->body);
+		SET(CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
 		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 	}
 	else

@@ -19,7 +19,7 @@
 #include "datatype/timestamp.h"
 
 /* As many requests can be under way at a time. */
-#define RETL_HTTP_MAX_TRANSFERS 256
+#define RETL_HTTP_MAX_TRANSFERS 512
 
 /* As much of an answer's body is read; the outcome is its status all the same. */
 #define RETL_HTTP_ANSWER_LIMIT (256 * 1024)

@@ -15,6 +15,7 @@
 #include "storage/lock.h"
 #include "utils/timestamp.h"
 
+#include "deliver/delivery.h"
 #include "worker/worker.h"
 
 /* Sub-object number of the extension under which the one worker is locked. */
@@ -22,9 +23,6 @@
 
 /* How long a second worker stays away. */
 #define SERVED_RETRY_MS 5000
-
-/* Serves until it is to leave; returns when work is due next. */
-extern TimestampTz retl_delivery_main_loop(void) __attribute__((weak));
 
 static bool
 lock_delivery(void)
@@ -35,6 +33,8 @@ lock_delivery(void)
 	retl_worker_start_transaction();
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
 					   get_extension_oid("retl", false), DELIVERY_LOCK_SUBID);
+	/* session-level locks of this method alone are released by the end of a process */
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
 	locked = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 	retl_worker_commit();
 	return locked;
@@ -46,5 +46,5 @@ retl_delivery_worker_main(Datum arg)
 	retl_worker_start(RETL_DELIVERY_WORKER);
 	if (!lock_delivery())
 		retl_worker_leave(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SERVED_RETRY_MS));
-	retl_worker_leave(retl_delivery_main_loop ? retl_delivery_main_loop() : DT_NOEND);
+	retl_worker_leave(retl_delivery_main_loop());
 }

@@ -1,0 +1,194 @@
+/*
+ * bisect.c
+ *		Halves of a batch; see bisect.h.
+ */
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+
+#include "base/json.h"
+#include "deliver/bisect.h"
+
+/* The array of records is not deeper than this in any request known. */
+#define DEPTH_LIMIT 4
+
+typedef struct Found
+{
+	RetlSlice	array;
+	int			depth;
+	bool		ambiguous;
+} Found;
+
+static int
+count_items(RetlSlice array)
+{
+	RetlSliceIterator iterator;
+	RetlSlice	key;
+	RetlSlice	value;
+	int			count = 0;
+
+	retl_slice_walk(&iterator, array);
+	while (retl_slice_next(&iterator, &key, &value))
+		count++;
+	return count;
+}
+
+/* Looks for the one array of "records" items that is least deep. */
+static void
+find_array(RetlSlice value, int records, int depth, Found *found)
+{
+	RetlSliceIterator iterator;
+	RetlSlice	key;
+	RetlSlice	member;
+
+	if (retl_slice_type(value) == RETL_JSON_ARRAY)
+	{
+		if (depth > found->depth || count_items(value) != records)
+			return;
+		found->ambiguous = depth == found->depth;
+		found->array = value;
+		found->depth = depth;
+	}
+	else if (retl_slice_type(value) == RETL_JSON_OBJECT && depth < DEPTH_LIMIT)
+	{
+		retl_slice_walk(&iterator, value);
+		while (retl_slice_next(&iterator, &key, &member))
+			find_array(member, records, depth + 1, found);
+	}
+}
+
+/* Where in "array" its items number "from" to "to" - 1 are. */
+static RetlSlice
+item_range(RetlSlice array, int from, int to)
+{
+	RetlSliceIterator iterator;
+	RetlSlice	key;
+	RetlSlice	value;
+	RetlSlice	range = {NULL, 0};
+
+	retl_slice_walk(&iterator, array);
+	for (int i = 0; i < to && retl_slice_next(&iterator, &key, &value); i++)
+	{
+		if (i == from)
+			range.data = value.data;
+		if (i >= from)
+			range.len = value.data + value.len - range.data;
+	}
+	return range;
+}
+
+/* A new key for other bytes, the same whenever this batch is halved. */
+static void
+derive_key(const char *parent, int half, char *key)
+{
+	char		text[RETL_IDEMPOTENCY_KEY_LIMIT + 3];
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+
+	snprintf(text, sizeof(text), "%s/%d", parent, half);
+	if (hash == NULL || pg_cryptohash_init(hash) < 0 ||
+		pg_cryptohash_update(hash, (const uint8 *) text, strlen(text)) < 0 ||
+		pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
+		elog(ERROR, "could not compute a hash: %s", pg_cryptohash_error(hash));
+	pg_cryptohash_free(hash);
+	key[hex_encode((const char *) digest, sizeof(digest), key)] = '\0';
+}
+
+/* Puts "part" into the place of "whole" within "body". */
+static void
+set_body(RetlHalf *half, const char *body, size_t len, RetlSlice whole, RetlSlice part)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, body, whole.data - body);
+	appendBinaryStringInfo(&text, part.data, part.len);
+	appendBinaryStringInfo(&text, whole.data + whole.len, body + len - (whole.data + whole.len));
+	half->body = text.data;
+	half->body_len = text.len;
+}
+
+static bool
+is_json(const char *text, int len)
+{
+	char	   *error;
+
+	return retl_json_parse(text, len, &error) != NULL;
+}
+
+/* A line for each record: where line number "line" begins; NULL when there are not as many lines. */
+static const char *
+find_line(const char *body, size_t len, int records, int line)
+{
+	const char *at = body;
+	const char *end = body + len;
+	const char *found = NULL;
+	int			lines = 0;
+
+	while (at < end)
+	{
+		const char *newline = memchr(at, '\n', end - at);
+
+		if (lines++ == line)
+			found = at;
+		at = newline != NULL ? newline + 1 : end;
+	}
+	return lines == records ? found : NULL;
+}
+
+RetlHalves *
+retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key)
+{
+	RetlHalves *halves = palloc0(sizeof(RetlHalves));
+	int			middle = records / 2;
+
+	halves->half[0].records = middle;
+	halves->half[1].records = records - middle;
+	for (int i = 0; i < 2; i++)
+		derive_key(idempotency_key, i, halves->half[i].idempotency_key);
+
+	if (is_json(body, len))
+	{
+		Found		found = {.depth = DEPTH_LIMIT + 1};
+		RetlSlice	all;
+
+		find_array(retl_slice(body, len), records, 0, &found);
+		if (found.array.data == NULL || found.ambiguous)
+			return NULL;
+		all = item_range(found.array, 0, records);
+		set_body(&halves->half[0], body, len, all, item_range(found.array, 0, middle));
+		set_body(&halves->half[1], body, len, all, item_range(found.array, middle, records));
+	}
+	else
+	{
+		const char *cut = find_line(body, len, records, middle);
+
+		if (cut == NULL || !is_json(body, strcspn(body, "\n")))
+			return NULL;
+		halves->half[0].body_len = cut - body;
+		halves->half[1].body_len = body + len - cut;
+		halves->half[0].body = pnstrdup(body, cut - body);
+		halves->half[1].body = pnstrdup(cut, body + len - cut);
+	}
+	return halves;
+}
+
+void
+retl_bisect_keys(RetlHalves *halves, const char *keys, const char *operations)
+{
+	RetlSlice	array = retl_slice(keys, strlen(keys));
+	int			from = 0;
+
+	for (int i = 0; i < 2; i++)
+	{
+		RetlHalf   *half = &halves->half[i];
+		RetlSlice	range = item_range(array, from, from + half->records);
+
+		half->keys = psprintf("[%.*s]", range.len, range.data);
+		half->operations = pnstrdup(operations + from, half->records);
+		from += half->records;
+	}
+}

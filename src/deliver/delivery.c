@@ -1,0 +1,563 @@
+/*
+ * delivery.c
+ *		The delivery worker's loop; see delivery.h.
+ *
+ * One round: look who woke us; find what is to be sent (queue.c); start as
+ * many requests as may be; let libcurl do what it can without waiting; take
+ * the answers; record outcomes when there are enough of them or the oldest is
+ * old enough; wait for the latch, libcurl's descriptor, or the time when something is due.
+ *
+ * No transaction is open while anything is under way or waited for: each step
+ * that touches tables is a transaction of its own. What was sent and is not on
+ * record when the process dies is sent again, with the same key and bytes:
+ * that is why outcomes do not wait longer than GROUP_MS.
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/fault.h"
+#include "base/guc.h"
+#include "base/instance.h"
+#include "base/shmem.h"
+#include "deliver/address.h"
+#include "deliver/bisect.h"
+#include "deliver/delivery.h"
+#include "deliver/http.h"
+#include "deliver/outcome.h"
+#include "deliver/queue.h"
+#include "worker/worker.h"
+
+/* A group of outcomes is recorded when it is this old or this large. */
+#define GROUP_MS 50
+#define GROUP_SIZE 500
+
+/* While requests go out, this often we look whether their run was stopped. */
+#define DISCOVER_MS 1000
+
+/* Time for answers that are under way when the server shuts down. */
+#define SHUTDOWN_GRACE_MS 1000
+
+/* What is kept of an answer, and shown of it in an error. */
+#define ANSWER_KEPT 4096
+#define ANSWER_SHOWN 300
+
+/* Connections are idle for good: a wait without end still ends now and then. */
+#define WAIT_MOST_MS 60000
+
+/*
+ * The statements look up keys and walk along indexes, whatever statistics say
+ * of tables that are empty one minute and full the next.
+ */
+static const char *const plan_settings[][2] = {
+	{"plan_cache_mode", "force_generic_plan"},
+	{"enable_seqscan", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
+	{"enable_bitmapscan", "off"},
+	{"jit", "off"},
+};
+
+static MemoryContext delivery_context = NULL;
+static MemoryContext request_context = NULL;
+static WaitEventSet *wait_set = NULL;
+
+static dlist_head answered = DLIST_STATIC_INIT(answered);
+static int	nanswered = 0;
+static TimestampTz oldest_answer = 0;
+static TimestampTz record_not_before = 0;
+
+static TimestampTz discovered_at = 0;
+static bool refused_noted = false;
+
+static void
+begin(const char *activity)
+{
+	retl_worker_start_transaction();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+finish(void)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	retl_worker_commit();
+}
+
+static void
+start(void)
+{
+	MemoryContext old;
+
+	delivery_context = AllocSetContextCreate(TopMemoryContext, "retl delivery", ALLOCSET_DEFAULT_SIZES);
+	request_context = AllocSetContextCreate(delivery_context, "retl delivery request", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(delivery_context);
+	for (int i = 0; i < lengthof(plan_settings); i++)
+		SetConfigOption(plan_settings[i][0], plan_settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	retl_queue_init(delivery_context);
+	retl_http_init();
+
+	wait_set = CreateWaitEventSet(delivery_context, 3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, retl_http_fd(), NULL, NULL);
+	MemoryContextSwitchTo(old);
+}
+
+/* Finding work */
+
+/* Whether this database may deliver here; says so once if not. */
+static bool
+may_deliver(void)
+{
+	char	   *why;
+
+	if (retl_instance_armed(&why))
+	{
+		refused_noted = false;
+		return true;
+	}
+	if (!refused_noted)
+		ereport(LOG,
+				(errmsg("retl does not deliver from database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail_internal("%s", why),
+				 errhint("If this is the database that is to deliver, run retl.arm() in it.")));
+	refused_noted = true;
+	return false;
+}
+
+static void
+discover(TimestampTz now, bool woken)
+{
+	bool		wake = false;
+
+	begin("looking for work");
+	if (may_deliver())
+		wake = retl_queue_discover(now, woken);
+	else
+		retl_queue_clear();
+	finish();
+	discovered_at = now;
+	RETL_FAULT("delivery_discovered");
+	if (wake)
+		retl_wake(RETL_SNAPSHOT_WORKER);
+}
+
+/* Outcomes */
+
+static void
+add_outcome(RetlQueueBatch *batch, TimestampTz now)
+{
+	retl_queue_answered(batch);
+	if (nanswered++ == 0)
+		oldest_answer = now;
+	dlist_push_tail(&answered, &batch->node);
+}
+
+/* A copy of part of an answer that can be stored as text. */
+static char *
+clean_text(const char *text, size_t len, size_t most)
+{
+	char	   *copy;
+
+	len = Min(len, most);
+	if (pg_verifymbstr(text, len, true))
+		copy = MemoryContextStrdup(delivery_context, pnstrdup(text, len));
+	else
+	{
+		len = pg_mbcliplen(text, len, len);
+		copy = MemoryContextAlloc(delivery_context, len + 1);
+		memcpy(copy, text, len);
+		copy[len] = '\0';
+		if (!pg_verifymbstr(copy, len, true))
+		{
+			for (char *c = copy; c < copy + len; c++)
+			{
+				if (*c == '\0' || IS_HIGHBIT_SET(*c))
+					*c = '?';
+			}
+		}
+	}
+	return copy;
+}
+
+static char *
+describe(const RetlHttpAnswer *answer, const char *excerpt)
+{
+	char	   *text;
+
+	if (answer->class != RETL_HTTP_ANSWERED)
+	{
+		text = answer->hint != NULL ? psprintf("%s (%s)", answer->error, answer->hint) : pstrdup(answer->error);
+		return clean_text(text, strlen(text), ANSWER_KEPT);
+	}
+	text = psprintf("the destination answered with status %d", answer->status);
+	if (excerpt != NULL && excerpt[0] != '\0')
+		text = psprintf("%s: %.*s", text, pg_mbcliplen(excerpt, strlen(excerpt), ANSWER_SHOWN), excerpt);
+	return MemoryContextStrdup(delivery_context, text);
+}
+
+static void
+take_answer(const RetlHttpAnswer *answer, TimestampTz now)
+{
+	RetlQueueBatch *batch = answer->owner;
+	RetlLimiter *limiter = &batch->run->destination->limiter;
+	RetlLedgerResult *result = &batch->result;
+	RetlOutcome outcome;
+
+	retl_outcome_decide(answer, batch->ledger.attempts + 1, &retl_retry_default, &outcome);
+	result->kind = outcome.kind;
+	result->maybe = outcome.maybe;
+	result->http_status = answer->status;
+	result->at = answer->dispatched_at;
+	result->seconds = answer->seconds;
+	if (outcome.kind != RETL_ACCEPTED)
+	{
+		MemoryContext old = MemoryContextSwitchTo(request_context);
+		char	   *excerpt = NULL;
+
+		if (answer->body_len > 0)
+		{
+			excerpt = clean_text(answer->body, answer->body_len, ANSWER_KEPT);
+			retl_secrets_mask(batch->run->destination->secrets, excerpt);
+		}
+		result->answer = excerpt;
+		result->error = describe(answer, excerpt);
+		retl_secrets_mask(batch->run->destination->secrets, unconstify(char *, result->error));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(request_context);
+	}
+	if (outcome.kind == RETL_RETRY)
+		result->next_attempt_at = TimestampTzPlusMilliseconds(now, outcome.delay_ms);
+	batch->by_record = outcome.kind == RETL_REJECTED && outcome.by_record && batch->ledger.records > 1;
+
+	if (outcome.kind == RETL_RETRY || outcome.kind == RETL_GAVE_UP)
+		retl_limiter_failure(limiter, now);
+	else
+		retl_limiter_success(limiter);
+	if (outcome.pause)
+		retl_limiter_pause(limiter, result->next_attempt_at);
+
+	if (!batch->by_record)
+		retl_queue_unload(batch);
+	add_outcome(batch, now);
+}
+
+static bool
+take_answers(TimestampTz now)
+{
+	RetlHttpAnswer answer;
+	bool		any = false;
+
+	while (retl_http_next(&answer))
+	{
+		RETL_FAULT("answer_received");
+		take_answer(&answer, now);
+		any = true;
+	}
+	return any;
+}
+
+/* Sending */
+
+/* It cannot be sent as it is: fails without having been tried. */
+static void
+refuse(RetlQueueBatch *batch, const char *why, TimestampTz now)
+{
+	batch->result.kind = RETL_REJECTED;
+	batch->result.at = now;
+	batch->result.error = MemoryContextStrdup(delivery_context, why);
+	retl_queue_unload(batch);
+	add_outcome(batch, now);
+}
+
+static void
+send_batch(RetlQueueBatch *batch, TimestampTz now)
+{
+	RetlQueueDestination *destination = batch->run->destination;
+	RetlLedgerResult *result = &batch->result;
+	RetlHttpHeader headers[RETL_REQUEST_HEADERS];
+	RetlHttpRequest request;
+	MemoryContext old;
+	const char *why;
+	char	   *error;
+
+	result->batch = batch->id;
+	result->run = batch->run->id;
+	result->records = batch->ledger.records;
+	result->bytes = batch->ledger.bytes;
+	result->attempt = batch->ledger.attempts + 1;
+
+	if (batch->request == NULL)
+	{
+		refuse(batch, "the batch has no body", now);
+		return;
+	}
+
+	RETL_FAULT("request_before_send");
+	old = MemoryContextSwitchTo(request_context);
+	if (!retl_request_build(destination->authentication, destination->secrets, batch->request, batch->body,
+							batch->body_len, batch->ledger.key, now, headers, &request, &error))
+		refuse(batch, error, now);
+	else
+	{
+		request.timeout_ms = destination->timeout_ms;
+		request.owner = batch;
+		if (!retl_http_submit(&request, &why))
+			refuse(batch, why, now);
+		RETL_FAULT("request_sent");
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(request_context);
+}
+
+static bool
+send_some(TimestampTz now)
+{
+	RetlQueueBatch *batch;
+	bool		any = false;
+
+	while ((batch = retl_queue_next(now)) != NULL)
+	{
+		send_batch(batch, now);
+		any = true;
+	}
+	return any;
+}
+
+/* Recording */
+
+/* Whether the planner of a run should go on: it waits for bytes to be delivered. */
+static bool
+planner_waits(const RetlLedgerRunState *state)
+{
+	int64		half = (int64) retl_max_planned_kb * 1024 / 2;
+
+	return !state->planned && !state->gone &&
+		state->open_bytes < half && state->open_bytes + state->bytes_recorded >= half;
+}
+
+static void
+record(TimestampTz now)
+{
+	RetlLedgerResult **results;
+	RetlLedgerRunState *states;
+	dlist_mutable_iter i;
+	int			nstates;
+	int			count = 0;
+	bool		wake = false;
+
+	begin("recording outcomes");
+	results = palloc(sizeof(RetlLedgerResult *) * nanswered);
+	dlist_foreach_modify(i, &answered)
+	{
+		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
+
+		if (batch->by_record)
+			batch->result.halves = retl_bisect_body(batch->body, batch->body_len, batch->ledger.records,
+													batch->ledger.key);
+		results[count++] = &batch->result;
+	}
+	retl_ledger_record(count, results, &nstates, &states);
+	RETL_FAULT("outcomes_before_commit");
+
+	for (int n = 0; n < nstates; n++)
+	{
+		RetlLedgerRunState *state = &states[n];
+
+		/* ended, or to be ended by the snapshot worker */
+		wake |= state->finished || (state->planned && state->open_batches == 0) || planner_waits(state);
+		if (state->stopped)
+			discovered_at = 0;
+		retl_queue_run_state(state);
+		if (!state->gone)
+			continue;
+		dlist_foreach_modify(i, &answered)
+		{
+			RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
+
+			if (batch->result.run == state->id)
+				batch->result.recorded = true;
+		}
+	}
+	finish();
+	RETL_FAULT("outcomes_after_commit");
+
+	dlist_foreach_modify(i, &answered)
+	{
+		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
+
+		if (!batch->result.recorded)
+			continue;
+		if (batch->result.kind == RETL_RETRY)
+			batch->run->next_due = Min(batch->run->next_due, batch->result.next_attempt_at);
+		else if (batch->result.halves != NULL)
+			batch->run->exhausted = false;
+		dlist_delete(&batch->node);
+		nanswered--;
+		retl_queue_forget(batch);
+	}
+	/* what is left belongs to runs that somebody has locked */
+	if (nanswered > 0)
+		record_not_before = TimestampTzPlusMilliseconds(now, GROUP_MS);
+	oldest_answer = now;
+	if (wake)
+		retl_wake(RETL_SNAPSHOT_WORKER);
+}
+
+/* When the outcomes at hand are to be recorded. */
+static TimestampTz
+record_due(TimestampTz now, bool idle)
+{
+	TimestampTz due;
+
+	if (nanswered == 0)
+		return DT_NOEND;
+	if (nanswered >= GROUP_SIZE || idle)
+		due = now;
+	else
+		due = TimestampTzPlusMilliseconds(oldest_answer, GROUP_MS);
+	return Max(due, record_not_before);
+}
+
+/* Waiting and leaving */
+
+/* Returns whether the latch was set. */
+static bool
+wait_until(TimestampTz until)
+{
+	WaitEvent	events[3];
+	long		timeout = WAIT_MOST_MS;
+	bool		latch = false;
+	int			n;
+
+	if (until != DT_NOEND)
+		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
+	n = WaitEventSetWait(wait_set, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
+	for (int i = 0; i < n; i++)
+		latch |= (events[i].events & WL_LATCH_SET) != 0;
+	return latch;
+}
+
+/*
+ * The server shuts down, or somebody ends this process: give answers that are
+ * under way a moment to come, and record them, so that an orderly end repeats
+ * no request that was answered. Nothing here may hold up the end: it waits
+ * neither for a lock nor for a standby.
+ */
+static void
+leave_in_order(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SHUTDOWN_GRACE_MS);
+	TimestampTz now;
+
+	while (retl_http_active() > 0 && (now = GetCurrentTimestamp()) < until)
+	{
+		if (wait_until(until))
+			ResetLatch(MyLatch);
+		retl_http_run();
+		take_answers(now);
+	}
+	if (nanswered == 0)
+		return;
+
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "500ms", PGC_USERSET, PGC_S_SESSION);
+	/* the transaction must not end at its first check: this process ends after it */
+	ProcDiePending = false;
+	PG_TRY();
+	{
+		record(GetCurrentTimestamp());
+	}
+	PG_CATCH();
+	{
+		retl_worker_abort();
+	}
+	PG_END_TRY();
+	ProcDiePending = true;
+}
+
+/* The latch was set: signals, settings, news. */
+static void
+look(void)
+{
+	ResetLatch(MyLatch);
+	if (ProcDiePending)
+		leave_in_order();
+	retl_worker_interrupts();
+	retl_worker_look();
+	retl_address_allow(retl_allowed_private_networks);
+}
+
+TimestampTz
+retl_delivery_main_loop(void)
+{
+	bool		woken = true;
+
+	start();
+	RETL_FAULT("delivery_started");
+
+	for (;;)
+	{
+		TimestampTz now;
+		TimestampTz until;
+		bool		yield = retl_worker_must_yield();
+		bool		busy = false;
+
+		if (woken)
+			look();
+		now = GetCurrentTimestamp();
+
+		if (woken || TimestampDifferenceExceeds(discovered_at, now, DISCOVER_MS))
+			discover(now, woken);
+		woken = false;
+		if (!yield)
+		{
+			if (retl_queue_wants_load(now))
+			{
+				begin("loading requests");
+				retl_queue_load(now);
+				finish();
+			}
+			busy |= send_some(now);
+		}
+		retl_http_run();
+		busy |= take_answers(GetCurrentTimestamp());
+
+		now = GetCurrentTimestamp();
+		until = record_due(now, retl_http_active() == 0 && !busy);
+		if (until <= now)
+		{
+			record(now);
+			busy = true;
+			until = record_due(now, false);
+		}
+
+		if (busy)
+			retl_worker_busy();
+		else if (retl_http_active() == 0 && nanswered == 0)
+		{
+			TimestampTz due = retl_queue_next_due(now);
+
+			retl_queue_wipe();
+			if (yield || retl_worker_should_leave(due))
+				return due;
+			until = TimestampTzPlusMilliseconds(now, retl_worker_wait_ms(due));
+		}
+		else if (!yield)
+			until = Min(until, retl_queue_next_due(now));
+		woken = wait_until(busy ? now : until);
+	}
+}

@@ -1,0 +1,696 @@
+/*
+ * queue.c
+ *		What is to be sent, in memory; see queue.h.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/fault.h"
+#include "base/json.h"
+#include "deliver/queue.h"
+
+/* Batches of a run that are known ahead of sending. */
+#define WINDOW 256
+
+/* What is loaded ahead for one destination: enough to keep it busy while outcomes are recorded. */
+#define READY_BATCHES 256
+#define READY_BYTES (4 * 1024 * 1024)
+
+/* Bodies loaded by one transaction. */
+#define LOAD_BATCHES 512
+
+/* All loaded bytes; beyond it a destination may have one batch loaded. */
+#define LOADED_BYTES (64 * 1024 * 1024)
+
+/* Outcomes of one run that wait to be recorded; beyond it nothing more of the run is sent. */
+#define ANSWERED_MOST 1000
+
+/* Secrets are read anew after this time. */
+#define SECRETS_MS 1000
+
+/* A run that has open batches, none of which was found, is looked at again. */
+#define RECHECK_MS 10000
+
+#define CONCURRENCY_DEFAULT 8
+#define CONCURRENCY_MOST 256
+#define TIMEOUT_DEFAULT_S 30
+#define TIMEOUT_MOST_S 600
+
+static MemoryContext queue_context = NULL;
+static HTAB *destinations = NULL;
+static HTAB *runs = NULL;
+static HTAB *batches = NULL;
+static dlist_head destination_list = DLIST_STATIC_INIT(destination_list);
+static int64 loaded_bytes = 0;
+static int	in_flight = 0;
+
+static HTAB *
+create_table(const char *name, Size entry)
+{
+	HASHCTL		control = {0};
+
+	control.keysize = sizeof(int64);
+	control.entrysize = entry;
+	control.hcxt = queue_context;
+	return hash_create(name, 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+void
+retl_queue_init(MemoryContext context)
+{
+	if (queue_context != NULL)
+		return;
+	queue_context = context;
+	destinations = create_table("retl destinations", sizeof(RetlQueueDestination));
+	runs = create_table("retl runs", sizeof(RetlQueueRun));
+	batches = create_table("retl batches", sizeof(RetlQueueBatch));
+}
+
+/* Batches */
+
+void
+retl_queue_unload(RetlQueueBatch *batch)
+{
+	if (batch->request == NULL)
+		return;
+	loaded_bytes -= batch->body_len;
+	pfree(batch->request);
+	batch->request = batch->body = NULL;
+}
+
+void
+retl_queue_forget(RetlQueueBatch *batch)
+{
+	RetlQueueRun *run = batch->run;
+	RetlQueueDestination *destination = run->destination;
+
+	switch (batch->state)
+	{
+		case RETL_BATCH_WAITING:
+			dlist_delete(&batch->node);
+			run->nwaiting--;
+			break;
+		case RETL_BATCH_READY:
+			dlist_delete(&batch->node);
+			destination->nready--;
+			destination->ready_bytes -= batch->body_len;
+			break;
+		case RETL_BATCH_IN_FLIGHT:
+			run->nin_flight--;
+			destination->limiter.in_flight--;
+			in_flight--;
+			break;
+		case RETL_BATCH_ANSWERED:
+			run->nanswered--;
+			break;
+	}
+	retl_queue_unload(batch);
+	if (batch->result.error != NULL)
+		pfree(unconstify(char *, batch->result.error));
+	if (batch->result.answer != NULL)
+		pfree(unconstify(char *, batch->result.answer));
+
+	/* all that was known is done with: see what else there is */
+	if (--run->nknown == 0 && run->open_batches > 0)
+		run->rescan = true;
+	hash_search(batches, &batch->id, HASH_REMOVE, NULL);
+}
+
+void
+retl_queue_answered(RetlQueueBatch *batch)
+{
+	Assert(batch->state == RETL_BATCH_IN_FLIGHT);
+	batch->state = RETL_BATCH_ANSWERED;
+	batch->run->nin_flight--;
+	batch->run->nanswered++;
+	batch->run->destination->limiter.in_flight--;
+	in_flight--;
+}
+
+static void
+add_batch(RetlQueueRun *run, const RetlLedgerBatch *ledger)
+{
+	bool		found;
+	RetlQueueBatch *batch = hash_search(batches, &ledger->id, HASH_ENTER, &found);
+
+	if (found)
+		return;
+	memset(batch, 0, sizeof(*batch));
+	batch->id = ledger->id;
+	batch->run = run;
+	batch->ledger = *ledger;
+	batch->state = RETL_BATCH_WAITING;
+	dlist_push_tail(&run->waiting, &batch->node);
+	run->nwaiting++;
+	run->nknown++;
+}
+
+/* Forgets those of a run's batches that are not under way. */
+static void
+drop_unsent(RetlQueueRun *run)
+{
+	dlist_mutable_iter i;
+
+	dlist_foreach_modify(i, &run->waiting)
+		retl_queue_forget(dlist_container(RetlQueueBatch, node, i.cur));
+	dlist_foreach_modify(i, &run->destination->ready)
+	{
+		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
+
+		if (batch->run == run)
+			retl_queue_forget(batch);
+	}
+	run->rescan = true;
+}
+
+/* Destinations */
+
+/* A number that a connector gives as such or by the name of a setting. */
+static double
+connector_number(const RetlJson *connector, const RetlJson *settings, const char *name,
+				 double initial, double least, double most)
+{
+	RetlJson   *value = retl_json_member(connector, name);
+	RetlJson   *setting = value != NULL ? retl_json_member(value, "setting") : NULL;
+
+	if (setting != NULL && setting->type == RETL_JSON_STRING)
+		value = retl_json_member(settings, retl_json_cstring(setting));
+	if (value == NULL || value->type != RETL_JSON_NUMBER)
+		return initial;
+	return Min(Max(retl_json_double(value->text, value->len), least), most);
+}
+
+/* Reads a definition, when it is new or another one than we know. */
+static bool
+refresh_destination(RetlQueueDestination *destination, const RetlLedgerRun *run)
+{
+	RetlLedgerDestination definition;
+	MemoryContext old;
+	RetlJson   *connector;
+	RetlJson   *settings;
+	char	   *error;
+
+	if (destination->context != NULL && destination->destination_version == run->destination_version &&
+		destination->connector_version == run->connector_version)
+		return true;
+	if (!retl_ledger_destination(destination->id, &definition))
+		return false;
+
+	retl_secrets_wipe(destination->secrets);
+	destination->secrets = NULL;
+	if (destination->context != NULL)
+		MemoryContextDelete(destination->context);
+	destination->context = AllocSetContextCreate(queue_context, "retl destination", ALLOCSET_SMALL_SIZES);
+
+	old = MemoryContextSwitchTo(destination->context);
+	connector = retl_json_parse(definition.connector, strlen(definition.connector), &error);
+	settings = retl_json_parse(definition.settings, strlen(definition.settings), &error);
+	destination->name = pstrdup(definition.name);
+	destination->authentication = retl_request_compile(definition.connector, definition.settings);
+	destination->limiter.concurrency =
+		(int) connector_number(connector, settings, "concurrency", CONCURRENCY_DEFAULT, 1, CONCURRENCY_MOST);
+	destination->timeout_ms =
+		(int) (connector_number(connector, settings, "timeout", TIMEOUT_DEFAULT_S, 0.1, TIMEOUT_MOST_S) * 1000);
+	MemoryContextSwitchTo(old);
+	destination->destination_version = run->destination_version;
+	destination->connector_version = run->connector_version;
+	return true;
+}
+
+static RetlQueueDestination *
+find_destination(const RetlLedgerRun *run)
+{
+	bool		found;
+	RetlQueueDestination *destination = hash_search(destinations, &run->destination, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(destination, 0, sizeof(*destination));
+		destination->id = run->destination;
+		dlist_init(&destination->runs);
+		dlist_init(&destination->ready);
+		dlist_push_tail(&destination_list, &destination->node);
+	}
+	return destination;
+}
+
+static void
+forget_destination(RetlQueueDestination *destination)
+{
+	Assert(dlist_is_empty(&destination->runs) && dlist_is_empty(&destination->ready));
+	retl_secrets_wipe(destination->secrets);
+	if (destination->context != NULL)
+		MemoryContextDelete(destination->context);
+	dlist_delete(&destination->node);
+	hash_search(destinations, &destination->id, HASH_REMOVE, NULL);
+}
+
+void
+retl_queue_wipe(void)
+{
+	dlist_iter	i;
+
+	dlist_foreach(i, &destination_list)
+	{
+		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, i.cur);
+
+		if (destination->nready == 0)
+		{
+			retl_secrets_wipe(destination->secrets);
+			destination->secrets = NULL;
+		}
+	}
+}
+
+/* Runs */
+
+static void
+forget_run(RetlQueueRun *run)
+{
+	RetlQueueDestination *destination = run->destination;
+
+	Assert(run->nknown == 0);
+	dlist_delete(&run->node);
+	hash_search(runs, &run->id, HASH_REMOVE, NULL);
+	/* the breaker's state is worth keeping as long as there is any run */
+	if (dlist_is_empty(&destination->runs))
+		forget_destination(destination);
+}
+
+static RetlQueueRun *
+find_run(const RetlLedgerRun *ledger)
+{
+	bool		found;
+	RetlQueueRun *run = hash_search(runs, &ledger->id, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(run, 0, sizeof(*run));
+		run->id = ledger->id;
+		run->destination = find_destination(ledger);
+		run->next_due = DT_NOEND;
+		run->rescan = true;
+		dlist_init(&run->waiting);
+		dlist_push_tail(&run->destination->runs, &run->node);
+	}
+	return run;
+}
+
+bool
+retl_queue_discover(TimestampTz now, bool thorough)
+{
+	RetlLedgerRun *ledger;
+	int			count = retl_ledger_runs(&ledger);
+	int64	   *quiet = palloc(sizeof(int64) * Max(count, 1));
+	int			nquiet = 0;
+	bool		wake = false;
+	HASH_SEQ_STATUS scan;
+	RetlQueueRun *run;
+
+	hash_seq_init(&scan, runs);
+	while ((run = hash_seq_search(&scan)) != NULL)
+		run->seen = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		run = find_run(&ledger[i]);
+		run->seen = true;
+		run->enabled = ledger[i].enabled && refresh_destination(run->destination, &ledger[i]);
+		run->stopped = ledger[i].stopped;
+		run->quiesced = ledger[i].quiesced;
+		run->late = ledger[i].late;
+		run->open_batches = ledger[i].open_batches;
+
+		if (run->stopped || !run->enabled)
+			drop_unsent(run);
+		else if (thorough)
+		{
+			run->exhausted = false;
+			if (run->nknown == 0 || run->next_due != DT_NOEND)
+				run->rescan = true;
+		}
+		if (run->stopped && !run->quiesced && run->nknown == 0)
+			quiet[nquiet++] = run->id;
+		/* complete, and not noticed: somebody was interrupted */
+		if (!run->stopped && ledger[i].planned && run->open_batches == 0)
+			wake = true;
+	}
+
+	hash_seq_init(&scan, runs);
+	while ((run = hash_seq_search(&scan)) != NULL)
+	{
+		if (run->seen)
+			continue;
+		run->stopped = true;
+		drop_unsent(run);
+		if (run->nknown == 0)
+			forget_run(run);
+	}
+
+	if (nquiet > 0)
+	{
+		retl_ledger_quiesce(nquiet, quiet);
+		wake = true;
+	}
+	return wake;
+}
+
+void
+retl_queue_clear(void)
+{
+	HASH_SEQ_STATUS scan;
+	RetlQueueRun *run;
+
+	hash_seq_init(&scan, runs);
+	while ((run = hash_seq_search(&scan)) != NULL)
+	{
+		drop_unsent(run);
+		if (run->nknown == 0)
+			forget_run(run);
+	}
+}
+
+void
+retl_queue_run_state(const RetlLedgerRunState *state)
+{
+	RetlQueueRun *run = hash_search(runs, &state->id, HASH_FIND, NULL);
+
+	if (run == NULL)
+		return;
+	run->stopped = state->gone || state->stopped || state->finished;
+	run->late = state->late;
+	run->open_batches = state->open_batches;
+	if (run->stopped)
+		drop_unsent(run);
+}
+
+/* Loading */
+
+static bool
+may_send(const RetlQueueRun *run)
+{
+	return run->enabled && !run->stopped && run->nanswered < ANSWERED_MOST;
+}
+
+static bool
+wants_batches(const RetlQueueRun *run, TimestampTz now)
+{
+	if (!may_send(run) || run->open_batches == 0)
+		return false;
+	return run->rescan || run->next_due <= now || (!run->exhausted && run->nwaiting < WINDOW / 2);
+}
+
+/* Whether a destination has so little loaded that it should have more. */
+static bool
+wants_bodies(const RetlQueueDestination *destination, TimestampTz now)
+{
+	if (now < destination->limiter.paused_until)
+		return false;
+	if (destination->nready == 0)
+		return true;
+	return destination->nready < READY_BATCHES / 2 && destination->ready_bytes < READY_BYTES / 2 &&
+		loaded_bytes < LOADED_BYTES;
+}
+
+bool
+retl_queue_wants_load(TimestampTz now)
+{
+	dlist_iter	d;
+	dlist_iter	r;
+
+	dlist_foreach(d, &destination_list)
+	{
+		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
+
+		if (!wants_bodies(destination, now))
+			continue;
+		dlist_foreach(r, &destination->runs)
+		{
+			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
+
+			if (may_send(run) && (run->nwaiting > 0 || wants_batches(run, now)))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void
+fill_window(RetlQueueRun *run, TimestampTz now)
+{
+	RetlLedgerBatch *ledger;
+	int			limit;
+	int			count;
+
+	if (run->next_due <= now)
+		run->rescan = true;
+
+	for (;;)
+	{
+		bool		all = run->rescan;
+
+		limit = WINDOW + (all ? run->nknown : 0);
+		if (all)
+			run->high_water = 0;
+		count = retl_ledger_batches(run->id, run->stage, run->high_water, now, limit, &ledger);
+		for (int i = 0; i < count; i++)
+			add_batch(run, &ledger[i]);
+		if (count > 0)
+			run->high_water = Max(run->high_water, ledger[count - 1].id);
+		run->exhausted = count < limit;
+		run->rescan = false;
+		pfree(ledger);
+
+		if (!all)
+			return;
+		run->next_due = DT_NOEND;
+		if (!run->exhausted || run->nknown > 0)
+			break;
+
+		/* deletes go out when nothing else is left */
+		if (run->stage == 0 && run->late && !retl_ledger_early_pending(run->id))
+		{
+			run->stage = 1;
+			run->rescan = true;
+			continue;
+		}
+		break;
+	}
+
+	run->next_due = retl_ledger_next_due(run->id, now);
+	if (run->nknown == 0 && run->next_due == DT_NOEND)
+		run->next_due = TimestampTzPlusMilliseconds(now, RECHECK_MS);
+}
+
+static void
+make_ready(RetlQueueBatch *batch)
+{
+	RetlQueueDestination *destination = batch->run->destination;
+
+	dlist_delete(&batch->node);
+	batch->run->nwaiting--;
+	batch->state = RETL_BATCH_READY;
+	dlist_push_tail(&destination->ready, &batch->node);
+	destination->nready++;
+	destination->ready_bytes += batch->body_len;
+}
+
+static void
+take_body(void *arg, int64 id, const char *request, size_t request_len, const char *body, size_t body_len)
+{
+	RetlQueueBatch *batch = hash_search(batches, &id, HASH_FIND, NULL);
+	char	   *utf8_request = pg_server_to_any(request, request_len, PG_UTF8);
+	char	   *utf8_body = pg_server_to_any(body, body_len, PG_UTF8);
+
+	if (batch == NULL || batch->state != RETL_BATCH_WAITING)
+		return;
+	if (utf8_request != request)
+		request_len = strlen(utf8_request);
+	if (utf8_body != body)
+		body_len = strlen(utf8_body);
+
+	batch->request = MemoryContextAllocHuge(queue_context, request_len + body_len + 2);
+	memcpy(batch->request, utf8_request, request_len);
+	batch->request[request_len] = '\0';
+	batch->body = batch->request + request_len + 1;
+	memcpy(batch->body, utf8_body, body_len);
+	batch->body[body_len] = '\0';
+	batch->body_len = body_len;
+	loaded_bytes += body_len;
+	make_ready(batch);
+}
+
+/* Chooses what to load for a destination: its runs in turn. */
+static int
+choose(RetlQueueDestination *destination, int64 *ids, int room)
+{
+	int			count = 0;
+	int64		bytes = 0;
+	bool		any = true;
+	dlist_iter	r;
+
+	/* batches stay in their lists until their bodies are there: note how far we are */
+	dlist_foreach(r, &destination->runs)
+		dlist_container(RetlQueueRun, node, r.cur)->chosen = NULL;
+
+	for (int turn = 0; any; turn++)
+	{
+		any = false;
+		dlist_foreach(r, &destination->runs)
+		{
+			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
+			RetlQueueBatch *batch;
+			dlist_node *node;
+
+			if (!may_send(run) || run->nwaiting <= turn)
+				continue;
+			if (count == room || destination->nready + count >= READY_BATCHES)
+				return count;
+
+			/* each run's batches in their order: the one after the last chosen */
+			node = run->chosen == NULL ? dlist_head_node(&run->waiting) : dlist_next_node(&run->waiting, run->chosen);
+			batch = dlist_container(RetlQueueBatch, node, node);
+			if ((count > 0 || destination->nready > 0) &&
+				(destination->ready_bytes + bytes >= READY_BYTES || loaded_bytes + bytes >= LOADED_BYTES))
+				return count;
+			run->chosen = node;
+			ids[count++] = batch->id;
+			bytes += batch->ledger.bytes;
+			any = true;
+		}
+	}
+	return count;
+}
+
+void
+retl_queue_load(TimestampTz now)
+{
+	int64	   *ids = palloc(sizeof(int64) * LOAD_BATCHES);
+	int			count = 0;
+	dlist_iter	d;
+	dlist_iter	r;
+
+	dlist_foreach(d, &destination_list)
+	{
+		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
+		int			chosen;
+
+		if (!wants_bodies(destination, now))
+			continue;
+		dlist_foreach(r, &destination->runs)
+		{
+			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
+
+			if (wants_batches(run, now))
+				fill_window(run, now);
+		}
+		chosen = choose(destination, ids + count, LOAD_BATCHES - count);
+		if (chosen == 0)
+			continue;
+		count += chosen;
+		if (destination->secrets == NULL || destination->secrets_at + SECRETS_MS * 1000L <= now)
+		{
+			retl_secrets_wipe(destination->secrets);
+			destination->secrets = NULL;
+			destination->secrets = retl_secrets_load(destination->id, destination->context);
+			destination->secrets_at = now;
+		}
+	}
+	if (count == 0)
+		return;
+	retl_ledger_bodies(count, ids, take_body, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		RetlQueueBatch *batch = hash_search(batches, &ids[i], HASH_FIND, NULL);
+
+		/* without a body: it is ready to fail */
+		if (batch != NULL && batch->state == RETL_BATCH_WAITING)
+			make_ready(batch);
+	}
+	RETL_FAULT("batch_loaded");
+}
+
+/* Sending */
+
+/*
+ * Half of all room is for destinations that are within their share of it, so
+ * that many slow ones leave room for the others.
+ */
+static bool
+has_room(const RetlQueueDestination *destination, int ndestinations)
+{
+	int			share = Max(RETL_HTTP_MAX_TRANSFERS / 2 / ndestinations, 1);
+
+	if (in_flight >= RETL_HTTP_MAX_TRANSFERS)
+		return false;
+	return in_flight < RETL_HTTP_MAX_TRANSFERS / 2 || destination->limiter.in_flight < share;
+}
+
+RetlQueueBatch *
+retl_queue_next(TimestampTz now)
+{
+	int			ndestinations = Max((int) hash_get_num_entries(destinations), 1);
+
+	for (int i = 0; i < ndestinations && !dlist_is_empty(&destination_list); i++)
+	{
+		dlist_node *node = dlist_pop_head_node(&destination_list);
+		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, node);
+		RetlQueueBatch *batch;
+
+		dlist_push_tail(&destination_list, node);
+		if (destination->nready == 0 || retl_limiter_room(&destination->limiter, now) <= 0 ||
+			!has_room(destination, ndestinations))
+			continue;
+
+		batch = dlist_container(RetlQueueBatch, node, dlist_pop_head_node(&destination->ready));
+		destination->nready--;
+		destination->ready_bytes -= batch->body_len;
+		destination->limiter.in_flight++;
+		batch->run->nin_flight++;
+		in_flight++;
+		batch->state = RETL_BATCH_IN_FLIGHT;
+		return batch;
+	}
+	return NULL;
+}
+
+TimestampTz
+retl_queue_next_due(TimestampTz now)
+{
+	TimestampTz due = DT_NOEND;
+	int			ndestinations = Max((int) hash_get_num_entries(destinations), 1);
+	dlist_iter	d;
+	dlist_iter	r;
+
+	dlist_foreach(d, &destination_list)
+	{
+		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
+		bool		paused = now < destination->limiter.paused_until;
+		TimestampTz soonest = DT_NOEND;
+
+		/* where something must end first, its end is what we wait for */
+		if (destination->nready > 0 &&
+			(paused || (retl_limiter_room(&destination->limiter, now) > 0 && has_room(destination, ndestinations))))
+			soonest = now;
+		dlist_foreach(r, &destination->runs)
+		{
+			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
+
+			if (!may_send(run))
+				continue;
+			if (paused || wants_bodies(destination, now))
+			{
+				if (run->nwaiting > 0 || wants_batches(run, now))
+					soonest = now;
+				soonest = Min(soonest, run->next_due);
+			}
+		}
+		if (soonest != DT_NOEND)
+			due = Min(due, Max(soonest, destination->limiter.paused_until));
+	}
+	return due;
+}

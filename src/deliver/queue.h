@@ -1,0 +1,144 @@
+/*
+ * queue.h
+ *		What the delivery worker has in memory of what is to be sent: for each
+ *		run a window of its pending batches, for each destination what is loaded
+ *		and ready to go.
+ *
+ * Batches are claimed by being here, which is safe since there is one delivery
+ * worker in a database. A batch is
+ *		WAITING		known, in its run's window
+ *		READY		loaded, in its destination's queue
+ *		IN_FLIGHT	sent
+ *		ANSWERED	its outcome known, not yet on record
+ * and leaves memory when its outcome is on record; retries are found again in
+ * the table when they are due. So memory is bounded by windows and by the
+ * bytes that are loaded ahead, whatever waits in the table.
+ *
+ * Order: a run's batches are taken by number, a destination's runs in turn,
+ * so that a small run is not stuck behind a large one. State of the process, no locks.
+ */
+#ifndef RETL_QUEUE_H
+#define RETL_QUEUE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+
+#include "deliver/ledger.h"
+#include "deliver/limiter.h"
+#include "deliver/request.h"
+#include "deliver/secret.h"
+
+typedef struct RetlQueueDestination
+{
+	int64		id;				/* hash key */
+	dlist_node	node;			/* in the list of destinations */
+	dlist_head	runs;
+	dlist_head	ready;
+	int			nready;
+	int64		ready_bytes;
+	RetlLimiter limiter;
+
+	/* the definition, in a context of its own, replaced when it changes */
+	MemoryContext context;
+	uint32		destination_version;
+	uint32		connector_version;
+	char	   *name;
+	int			timeout_ms;
+	RetlAuthentication *authentication;
+	RetlSecrets *secrets;
+	TimestampTz secrets_at;
+} RetlQueueDestination;
+
+typedef struct RetlQueueRun
+{
+	int64		id;				/* hash key */
+	dlist_node	node;			/* in its destination's list */
+	RetlQueueDestination *destination;
+	dlist_head	waiting;
+	int			nwaiting;
+	int			nknown;			/* batches in memory, in any state */
+	int			nin_flight;
+	int			nanswered;
+	dlist_node *chosen;			/* last one taken, while choosing what to load */
+
+	bool		seen;			/* by the discovery under way */
+	bool		enabled;
+	bool		stopped;
+	bool		quiesced;
+	bool		late;
+	int64		open_batches;
+
+	int			stage;
+	int64		high_water;		/* batches up to here were seen */
+	bool		exhausted;		/* there were none beyond it */
+	bool		rescan;			/* look at all of them again */
+	TimestampTz next_due;		/* then, at the latest */
+} RetlQueueRun;
+
+typedef enum RetlQueueState
+{
+	RETL_BATCH_WAITING,
+	RETL_BATCH_READY,
+	RETL_BATCH_IN_FLIGHT,
+	RETL_BATCH_ANSWERED
+} RetlQueueState;
+
+typedef struct RetlQueueBatch
+{
+	int64		id;				/* hash key */
+	dlist_node	node;			/* in the list that its state says, if any */
+	RetlQueueRun *run;
+	RetlQueueState state;
+	RetlLedgerBatch ledger;
+	char	   *request;		/* one chunk for request and body */
+	char	   *body;
+	size_t		body_len;
+	bool		by_record;		/* may be bisected */
+	RetlLedgerResult result;
+} RetlQueueBatch;
+
+extern void retl_queue_init(MemoryContext context);
+
+/*
+ * Looks which runs there are and whether they may go on. "thorough": also for
+ * batches that were passed over. Returns whether the snapshot worker should be
+ * woken. In a transaction with SPI connected.
+ */
+extern bool retl_queue_discover(TimestampTz now, bool thorough);
+
+/* Forgets everything that is not under way: nothing may be sent. */
+extern void retl_queue_clear(void);
+
+/* Whether retl_queue_load would find something to do. */
+extern bool retl_queue_wants_load(TimestampTz now);
+
+/* Fills windows and loads bodies and secrets. In a transaction with SPI connected. */
+extern void retl_queue_load(TimestampTz now);
+
+/*
+ * The next batch to send, taking destinations in turn, which is then IN_FLIGHT;
+ * NULL: none may be sent now.
+ */
+extern RetlQueueBatch *retl_queue_next(TimestampTz now);
+
+/* It is answered: no more in flight. Its outcome is the caller's. */
+extern void retl_queue_answered(RetlQueueBatch *batch);
+
+/* Gives back the memory for the bytes of a batch. */
+extern void retl_queue_unload(RetlQueueBatch *batch);
+
+/* Its outcome is on record, or it is of no use. */
+extern void retl_queue_forget(RetlQueueBatch *batch);
+
+/* What its run looks like now that outcomes were recorded. */
+extern void retl_queue_run_state(const RetlLedgerRunState *state);
+
+/* When there is something to do next that is not under way: DT_NOEND: never, as far as is known. */
+extern TimestampTz retl_queue_next_due(TimestampTz now);
+
+/* Wipes secrets of destinations without work. */
+extern void retl_queue_wipe(void);
+
+#endif							/* RETL_QUEUE_H */

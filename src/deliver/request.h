@@ -1,0 +1,53 @@
+/*
+ * request.h
+ *		From stored bytes to a request on the wire: what the connector adds at
+ *		each attempt, that is authentication, signature and idempotency key.
+ *
+ * Reads of a connector definition, all of it optional:
+ *		"auth": [{"type": ..., "secret": name, "optional": bool}, ...]
+ *			bearer				Authorization: Bearer SECRET
+ *			basic				Authorization: Basic base64(USER:SECRET); the user's name is "username", or
+ *								the setting or secret that "username_setting" or "username_secret" names
+ *			header				"header": name, "prefix": text before the secret
+ *			query				"parameter": name
+ *			standard_webhooks	webhook-id, webhook-timestamp, webhook-signature
+ *		"idempotency": {"header": name}
+ *
+ * No shared state, no locks.
+ */
+#ifndef RETL_REQUEST_H
+#define RETL_REQUEST_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "deliver/http.h"
+#include "deliver/secret.h"
+
+/* As many headers can be sent. */
+#define RETL_REQUEST_HEADERS 30
+
+typedef struct RetlAuthentication RetlAuthentication;
+
+/*
+ * Compiles what a connector says about authentication, with a destination's
+ * settings, into the current memory context. What is not understood is
+ * reported by retl_request_build(): a destination fails alone.
+ */
+extern RetlAuthentication *retl_request_compile(const char *connector, const char *settings);
+
+/*
+ * Fills in "request", but for timeout and owner. Header values are made in the current
+ * memory context, which the caller resets or deletes after submitting; "headers" has
+ * room for RETL_REQUEST_HEADERS. "stored" is {"method", "url", "headers"}.
+ *
+ * Returns false and *error (palloc'd, a sentence without a secret in it) when
+ * the request cannot be sent.
+ */
+extern bool retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *secrets,
+							   const char *stored, const char *body, size_t body_len,
+							   const char *idempotency_key, TimestampTz now,
+							   RetlHttpHeader *headers, RetlHttpRequest *request, char **error);
+
+#endif							/* RETL_REQUEST_H */
