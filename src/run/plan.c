@@ -68,6 +68,35 @@ split_update_columns(RunPlan *plan)
 	}
 }
 
+/*
+ * A column that the mapping's paths name and the model has lost fails the
+ * run, rather than blanking the field at the destination. One that never was
+ * there is as in any JSON: absent.
+ */
+static void
+check_columns(RunPlan *plan, const char *mapping_name)
+{
+	const RetlShape *shape = retl_plan_shape(plan, plan->shape);
+
+	for (int i = 0; i < retl_mapping_column_count(plan->mapping); i++)
+	{
+		const char *column = retl_mapping_column(plan->mapping, i);
+		RetlArgs	args = {0};
+
+		if (retl_shape_find(shape, column, strlen(column)) >= 0)
+			continue;
+		retl_arg_int8(&args, plan->model->id);
+		retl_arg_text(&args, column);
+		if (retl_sql("SELECT FROM retl.shape s, pg_catalog.json_array_elements(s.columns) c (value)"
+					 " WHERE s.model = $1 AND c.value ->> 'name' = $2 LIMIT 1", &args) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\", which mapping \"%s\" needs, is no longer in model \"%s\"",
+							column, mapping_name, plan->model->name),
+					 errhint("Give the column back to the model, or alter the mapping's fields.")));
+	}
+}
+
 /* @sql and filter are checked anew against the columns that the model has now. */
 static void
 prepare_sql(RunPlan *plan, const char *filter)
@@ -96,6 +125,7 @@ load(RunPlan *plan)
 	char	   *fields;
 	char	   *settings;
 	char	   *filter;
+	char	   *mapping_name;
 	char	  **records;
 	int			nrecords;
 	int			nkeys;
@@ -157,6 +187,7 @@ load(RunPlan *plan)
 
 	plan->shape = retl_result_int4(0, 25);
 	filter = retl_result_text(0, 26);
+	mapping_name = retl_result_text(0, 24);
 	for (int i = 0; i < nrecords; i++)
 		for (int op = RETL_ADDED; op <= RETL_DELETED; op++)
 			if (strcmp(records[i], retl_operation_name(op)) == 0)
@@ -166,6 +197,7 @@ load(RunPlan *plan)
 	if (!plan->stopping)
 	{
 		plan->mapping = retl_mapping_compile(connector, action, fields, settings, batch_size);
+		check_columns(plan, mapping_name);
 		prepare_sql(plan, filter);
 	}
 	return true;
