@@ -234,6 +234,8 @@ CREATE TABLE retl.request (
   mapping bigint NOT NULL,
   model bigint NOT NULL,
   trigger text NOT NULL,
+  kind text NOT NULL DEFAULT 'sync',
+  arguments json,
   invocation text,
   requested_by regrole NOT NULL,
   requested_at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -243,6 +245,8 @@ COMMENT ON COLUMN retl.request.id IS 'Number; also that of the run';
 COMMENT ON COLUMN retl.request.mapping IS 'Mapping to sync';
 COMMENT ON COLUMN retl.request.model IS 'Its model';
 COMMENT ON COLUMN retl.request.trigger IS 'manual, model, schedule, retry, ...';
+COMMENT ON COLUMN retl.request.kind IS 'sync; reset, baseline, resync, replay: what is to be done to the mapping''s state first';
+COMMENT ON COLUMN retl.request.arguments IS 'resync: the keys; replay: the run';
 COMMENT ON COLUMN retl.request.invocation IS 'What the caller calls its own run, dbt''s invocation_id for one';
 COMMENT ON COLUMN retl.request.requested_by IS 'Who asked';
 COMMENT ON COLUMN retl.request.requested_at IS 'When';
@@ -253,6 +257,7 @@ CREATE TABLE retl.run (
   mapping_version int NOT NULL,
   status text NOT NULL,
   trigger text NOT NULL,
+  invocation text,
   served_by bigint,
   requested_at timestamptz NOT NULL,
   started_at timestamptz,
@@ -291,6 +296,7 @@ COMMENT ON COLUMN retl.run.mapping IS 'Mapping';
 COMMENT ON COLUMN retl.run.mapping_version IS 'Version of the mapping that is sent';
 COMMENT ON COLUMN retl.run.status IS 'planning, delivering, held; succeeded, partial, failed, canceled, skipped, replaced';
 COMMENT ON COLUMN retl.run.trigger IS 'What caused it';
+COMMENT ON COLUMN retl.run.invocation IS 'That of its request';
 COMMENT ON COLUMN retl.run.served_by IS 'The run that did the work, where requests were merged, or that replaced this one';
 COMMENT ON COLUMN retl.run.requested_at IS 'When asked for';
 COMMENT ON COLUMN retl.run.started_at IS 'When its snapshot began';
@@ -422,7 +428,7 @@ COMMENT ON COLUMN retl.exception.key IS 'Key: JSON scalar, or object by column f
 COMMENT ON COLUMN retl.exception.run IS 'Run that failed to deliver it last';
 COMMENT ON COLUMN retl.exception.batch IS 'Batch it was in; NULL: it could not be mapped';
 COMMENT ON COLUMN retl.exception.operation IS 'What was tried: added, updated, deleted';
-COMMENT ON COLUMN retl.exception.reason IS 'rejected, gave_up, unmapped, canceled';
+COMMENT ON COLUMN retl.exception.reason IS 'rejected, gave_up, unmapped, canceled; resync, replay: asked for again';
 COMMENT ON COLUMN retl.exception.http_status IS 'Status of the answer, if there was one';
 COMMENT ON COLUMN retl.exception.error IS 'What the destination or the mapping said';
 COMMENT ON COLUMN retl.exception.maybe IS 'The outcome is unknown: the destination may have it';

@@ -61,9 +61,9 @@ retl_checkpoint_append_key(StringInfo out, const RetlModel *model,
 	}
 	for (int k = 0; k < model->nkeys; k++)
 	{
-		appendStringInfoChar(out, k == 0 ? '{' : ',');
+		appendStringInfoString(out, k == 0 ? "{" : ", ");
 		retl_json_append_string(out, model->key[k], strlen(model->key[k]));
-		appendStringInfoChar(out, ':');
+		appendStringInfoString(out, ": ");
 		retl_value_write(writers[k], out, values[k], nulls[k]);
 	}
 	appendStringInfoChar(out, '}');

@@ -24,7 +24,7 @@ extern char *retl_log_table(int64 model, int generation);
 /* " COLLATE ..." for key columns that have a collation, else "". */
 extern const char *retl_checkpoint_key_collation(const char *type);
 
-/* Appends a key as one text: a JSON scalar, or an object by column. */
+/* Appends a key as one text: a JSON scalar, or an object by column; the same as retl.key_data(). */
 extern void retl_checkpoint_append_key(StringInfo out, const RetlModel *model,
 									   RetlValueWriter *const *writers,
 									   const Datum *values, const bool *nulls);

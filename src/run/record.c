@@ -296,7 +296,10 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 	{
 		if (present)
 		{
-			if (change->maybe || (change->old.shape != 0 && !same_row(&change->old, &change->new)))
+			/* a mapping that takes no updates must not lose it for that */
+			if (change->maybe)
+				operation = plan->wants[RETL_UPDATED] ? RETL_UPDATED : RETL_ADDED;
+			else if (change->old.shape != 0 && !same_row(&change->old, &change->new))
 				operation = RETL_UPDATED;
 			else if (change->old.shape == 0)
 				operation = RETL_ADDED;
@@ -337,5 +340,11 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 		plan_record(plan, operation, change->key, last, NULL, &change->old);
 	}
 	else
-		plan_record(plan, operation, change->key, &change->new, &change->old, &change->old);
+	{
+		/* what is not known to have arrived is sent even if it looks unchanged */
+		static const RetlStored unknown = {0};
+
+		plan_record(plan, operation, change->key, &change->new,
+					change->maybe ? &unknown : &change->old, &change->old);
+	}
 }

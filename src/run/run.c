@@ -18,6 +18,7 @@
 #include "base/sql.h"
 #include "model/checkpoint.h"
 #include "model/model.h"
+#include "run/effect.h"
 #include "run/run.h"
 #include "run/stream.h"
 
@@ -36,6 +37,33 @@ id_array(const int64 *ids, int count)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* Does to the mappings' states what the requests ask for, in their order. */
+static void
+apply_effects(const RetlArgs *ids, int64 seq)
+{
+	RetlArgs	args = *ids;
+	int			count;
+	int64	   *mappings;
+	char	  **kinds;
+	char	  **arguments;
+
+	count = retl_sql("SELECT q.mapping, q.kind, q.arguments FROM retl.request q"
+					 " JOIN retl.mapping_state s ON s.mapping = q.mapping"
+					 " WHERE q.id = ANY ($1) AND q.kind <> 'sync' AND s.active_run IS NULL"
+					 " ORDER BY q.id", &args);
+	mappings = palloc(sizeof(int64) * Max(count, 1));
+	kinds = palloc(sizeof(char *) * Max(count, 1));
+	arguments = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		mappings[i] = retl_result_int8(i, 1);
+		kinds[i] = retl_result_text(i, 2);
+		arguments[i] = retl_result_text(i, 3);
+	}
+	for (int i = 0; i < count; i++)
+		retl_effect_apply(mappings[i], kinds[i], arguments[i], seq);
+}
+
 void
 retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 {
@@ -43,22 +71,26 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 
 	SPI_connect();
 	retl_arg_datum(&args, INT8ARRAYOID, id_array(ids, count), false);
+	apply_effects(&args, snapshot->seq);
 	retl_arg_int8(&args, snapshot->seq);
 	retl_arg_timestamptz(&args, snapshot->started_at);
 	retl_arg_float8(&args, snapshot->seconds);
 	retl_arg_int8(&args, snapshot->set_aside);
 	retl_sql("WITH asked AS ("
 			 "  SELECT q.*, m.version, s.cursor, m.enabled AND d.enabled AND md.enabled AS live,"
-			 "    pg_catalog.first_value(q.id) OVER (PARTITION BY q.mapping ORDER BY q.id) AS server"
+			 "    pg_catalog.min(q.id) OVER w AS server,"
+			 "    pg_catalog.first_value(q.trigger) OVER (w ORDER BY q.kind = 'sync', q.id) AS main_trigger"
 			 "  FROM retl.request q JOIN retl.mapping m ON m.id = q.mapping"
 			 "    JOIN retl.destination d ON d.id = m.destination JOIN retl.model md ON md.id = m.model"
 			 "    JOIN retl.mapping_state s ON s.mapping = m.id"
-			 "  WHERE q.id = ANY ($1) AND s.active_run IS NULL),"
+			 "  WHERE q.id = ANY ($1) AND s.active_run IS NULL"
+			 "  WINDOW w AS (PARTITION BY q.mapping)),"
 			 " made AS ("
-			 "  INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, served_by,"
+			 "  INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, served_by,"
 			 "    requested_at, started_at, finished_at, from_seq, to_seq, snapshot_seconds, set_aside,"
 			 "    error_code, error, hint)"
-			 "  SELECT id, mapping, version, CASE WHEN live THEN 'planning' ELSE 'canceled' END, trigger,"
+			 "  SELECT id, mapping, version, CASE WHEN live THEN 'planning' ELSE 'canceled' END,"
+			 "    CASE WHEN id = server THEN main_trigger ELSE trigger END, invocation,"
 			 "    NULLIF(server, id), requested_at, $3, CASE WHEN NOT live THEN pg_catalog.now() END,"
 			 "    cursor, $2, $4, $5,"
 			 "    CASE WHEN NOT live THEN '55000' END,"
@@ -99,9 +131,9 @@ retl_run_fail_requests(int64 model, int64 last, const ErrorData *error)
 			 "  DELETE FROM retl.request q USING retl.mapping_state s"
 			 "  WHERE q.model = $1 AND q.id <= $2 AND s.mapping = q.mapping AND s.active_run IS NULL"
 			 "  RETURNING q.*)"
-			 " INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, requested_at,"
-			 "  started_at, finished_at, error_code, error, hint)"
-			 " SELECT g.id, g.mapping, m.version, 'failed', g.trigger, g.requested_at,"
+			 " INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation,"
+			 "  requested_at, started_at, finished_at, error_code, error, hint)"
+			 " SELECT g.id, g.mapping, m.version, 'failed', g.trigger, g.invocation, g.requested_at,"
 			 "  pg_catalog.now(), pg_catalog.now(), $3, $4, $5"
 			 " FROM gone g JOIN retl.mapping m ON m.id = g.mapping", &args);
 	SPI_finish();
