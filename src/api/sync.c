@@ -169,7 +169,9 @@ earlier_request(int64 mapping, const char *invocation)
 		return 0;
 	retl_arg_int8(&args, mapping);
 	retl_arg_text(&args, invocation);
-	if (retl_sql("SELECT id FROM retl.request WHERE mapping = $1 AND invocation = $2 ORDER BY id LIMIT 1", &args) == 0)
+	if (retl_sql("SELECT id FROM retl.request WHERE mapping = $1 AND invocation = $2"
+				 " UNION ALL SELECT id FROM retl.run WHERE mapping = $1 AND invocation = $2"
+				 " ORDER BY id LIMIT 1", &args) == 0)
 		return 0;
 	return retl_result_int8(0, 1);
 }
