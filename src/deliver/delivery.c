@@ -22,6 +22,7 @@
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -71,6 +72,9 @@ static MemoryContext delivery_context = NULL;
 static MemoryContext request_context = NULL;
 static WaitEventSet *wait_set = NULL;
 
+/* Signatures are made outside of transactions, and want an owner all the same. */
+static ResourceOwner signature_owner = NULL;
+
 static dlist_head answered = DLIST_STATIC_INIT(answered);
 static int	nanswered = 0;
 static TimestampTz oldest_answer = 0;
@@ -106,6 +110,7 @@ start(void)
 	old = MemoryContextSwitchTo(delivery_context);
 	for (int i = 0; i < lengthof(plan_settings); i++)
 		SetConfigOption(plan_settings[i][0], plan_settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	signature_owner = ResourceOwnerCreate(NULL, "retl delivery");
 	retl_queue_init(delivery_context);
 	retl_http_init();
 
@@ -203,7 +208,8 @@ describe(const RetlHttpAnswer *answer, const char *excerpt)
 		text = answer->hint != NULL ? psprintf("%s (%s)", answer->error, answer->hint) : pstrdup(answer->error);
 		return clean_text(text, strlen(text), ANSWER_KEPT);
 	}
-	text = psprintf("the destination answered with status %d", answer->status);
+	text = psprintf("the destination answered with status %d%s", answer->status,
+					answer->status >= 300 && answer->status < 400 ? ", and redirects are not followed" : "");
 	if (excerpt != NULL && excerpt[0] != '\0')
 		text = psprintf("%s: %.*s", text, pg_mbcliplen(excerpt, strlen(excerpt), ANSWER_SHOWN), excerpt);
 	return MemoryContextStrdup(delivery_context, text);
@@ -308,6 +314,7 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 
 	RETL_FAULT("request_before_send");
 	old = MemoryContextSwitchTo(request_context);
+	CurrentResourceOwner = signature_owner;
 	if (!retl_request_build(destination->authentication, destination->secrets, batch->request, batch->body,
 							batch->body_len, batch->ledger.key, now, headers, &request, &error))
 		refuse(batch, error, now);
@@ -319,6 +326,7 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 			refuse(batch, why, now);
 		RETL_FAULT("request_sent");
 	}
+	CurrentResourceOwner = NULL;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(request_context);
 }
