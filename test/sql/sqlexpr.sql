@@ -36,6 +36,28 @@ SET datestyle = 'German';
 SELECT eval(columns, ARRAY[new], '{}', ARRAY['interval ''1 day 2 hours''', 'at::text', 'at::date::text'], 'retl_test_writer', 'public') FROM shape;
 RESET ALL;
 
+-- nor in the hash of what is hashed by its text form
+CREATE FUNCTION hash_texts() RETURNS text LANGUAGE sql AS $$
+  SELECT (eval(columns, ARRAY[new], '{}', ARRAY['retl.row_hash(point(0.1, 1e-7 + 0.3), ''[2024-01-02,2024-02-01)''::daterange::text,
+    ''24:00:00''::interval::text, ''\xff''::bytea::text, at::text, ''public.shape''::regclass, xmlelement(name x, ''\xff''::bytea))'],
+    'retl_test_writer', 'public'))[1] FROM shape $$;
+CREATE TABLE hashes (hash text);
+INSERT INTO hashes VALUES (hash_texts());
+SET extra_float_digits = -10;
+INSERT INTO hashes VALUES (hash_texts());
+SET timezone = 'Asia/Kathmandu';
+INSERT INTO hashes VALUES (hash_texts());
+SET datestyle = 'German';
+INSERT INTO hashes VALUES (hash_texts());
+SET intervalstyle = 'iso_8601';
+INSERT INTO hashes VALUES (hash_texts());
+SET bytea_output = 'escape';
+INSERT INTO hashes VALUES (hash_texts());
+SET xmlbinary = 'hex';
+INSERT INTO hashes VALUES (hash_texts());
+SELECT count(*) AS settings, count(DISTINCT hash) AS hashes, count(*) FILTER (WHERE hash ~ 'error') AS errors FROM hashes;
+RESET ALL;
+
 -- what is refused, when a mapping is created
 CREATE FUNCTION refused(expression text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE detail text; hint text;
