@@ -13,7 +13,7 @@ import harness  # noqa: E402
 
 DEMO = os.path.dirname(os.path.abspath(__file__))
 SECRET = "whsec_cmV0bC1kZW1vLXNlY3JldC1vZi0yNC1ieXRlcw=="
-SHOWN_HEADERS = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
+SHOWN_HEADERS = ("content-type", "idempotency-key", "webhook-id", "webhook-timestamp", "webhook-signature")
 
 MODEL = """
 SELECT retl.create_model('customers', $$
@@ -27,7 +27,7 @@ $$, key => '{id}');
 
 DESTINATION = """
 SELECT retl.create_destination('crm', 'webhook', settings => '{"url": "%s/customers"}');
-SELECT retl.set_secret('crm', 'signing_secret', '%s');
+SELECT retl.set_secret('crm', 'signing_key', '%s');
 """
 
 MAPPING = """

@@ -178,7 +178,7 @@ sub header
 	return undef;
 }
 
-sub idempotency_key { return header($_[0], 'webhook-id'); }
+sub idempotency_key { return header($_[0], 'idempotency-key'); }
 
 # The records of a request: one object, or an array of them.
 sub records_of

@@ -14,9 +14,9 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM retl.model'), '0', 'create
 my $receiver = new_receiver();
 $receiver->rules({ path => '/busy', status => 503, headers => { 'Retry-After' => '7' }, times => 1 });
 my $http = HTTP::Tiny->new;
-my $answer = $http->request('POST', $receiver->url . '/busy', { content => '{"key":1}', headers => { 'webhook-id' => 'a' } });
+my $answer = $http->request('POST', $receiver->url . '/busy', { content => '{"key":1}', headers => { 'Idempotency-Key' => 'a' } });
 is("$answer->{status} $answer->{headers}{'retry-after'}", '503 7', 'the receiver does as told');
-$answer = $http->request('POST', $receiver->url . '/busy', { content => '{"key":1}', headers => { 'webhook-id' => 'a' } });
+$answer = $http->request('POST', $receiver->url . '/busy', { content => '{"key":1}', headers => { 'Idempotency-Key' => 'a' } });
 is($answer->{status}, 200, '... once');
 $receiver->wait_for(2, done => 1);
 my @requests = $receiver->requests;
