@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "map/connector.h"
 #include "map/envelope.h"
+#include "map/fields.h"
 #include "map/wire.h"
 
 #define OPERATIONS 3
@@ -23,15 +24,22 @@ typedef struct Field
 	int			len;
 	const char *prefix;			/* "name": as JSON */
 	int			prefix_len;
-	const RetlJson *declaration;
-	bool		required;
+	RetlFieldType type;
 	RetlNode   *node;			/* NULL: not mapped, or the root is a directive */
+
+	/* of the row in work: where its value is in the payload */
+	bool		present;
+	int			start;
+	int			valuelen;
 } Field;
 
 struct RetlMapping
 {
 	Field	   *fields;			/* in the order of payloads */
 	int			nfields;
+	const RetlFieldType **types;
+	bool		requires;		/* some field is required, or may be */
+	StringInfo	payload;		/* of the row in work */
 	RetlNode   *whole;			/* gives all fields at once, if set */
 	RetlEnvelopeInput input;
 	List	   *sql;			/* char * */
@@ -149,7 +157,6 @@ static Field *
 add_field(RetlMapping *mapping, const RetlJsonMember *declared)
 {
 	Field	   *field = &mapping->fields[mapping->nfields++];
-	RetlJson   *required = retl_json_member(declared->value, "required");
 	StringInfoData prefix;
 
 	field->name = pnstrdup(declared->key, declared->keylen);
@@ -159,9 +166,38 @@ add_field(RetlMapping *mapping, const RetlJsonMember *declared)
 	appendStringInfoChar(&prefix, ':');
 	field->prefix = prefix.data;
 	field->prefix_len = prefix.len;
-	field->declaration = declared->value;
-	field->required = required != NULL && required->type == RETL_JSON_BOOL && required->boolean;
+	retl_field_compile(&field->type, declared->key, declared->keylen, declared->value);
+	mapping->types[mapping->nfields - 1] = &field->type;
+	mapping->requires |= field->type.required || field->type.condition != NULL;
 	return field;
+}
+
+/* Sentences, one after the other. */
+static char *
+join(const List *errors)
+{
+	StringInfoData text;
+	ListCell   *cell;
+
+	initStringInfo(&text);
+	foreach(cell, errors)
+		appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", (char *) lfirst(cell));
+	return text.data;
+}
+
+/* A value that is the same for every row is checked now. */
+static void
+check_constant(const Field *field)
+{
+	RetlValue	value;
+	List	   *errors = NIL;
+	char	   *error = NULL;
+
+	if (!retl_is_constant(field->node, &value) || retl_is_undefined(value))
+		return;
+	(void) retl_field_coerce(&field->type, retl_value_as_tree(value, &error), &errors);
+	if (errors != NIL)
+		invalid_mapping(psprintf("Field \"%s\": %s", field->name, join(errors)), NULL);
 }
 
 static void
@@ -171,8 +207,11 @@ compile_field(RetlMapping *mapping, const RetlJsonMember *declared, const RetlJs
 	bool		url = retl_json_is_string(retl_json_member(declared->value, "format"), "url");
 
 	if (source != NULL)
+	{
 		field->node = compile_node(mapping, source, field->name, url);
-	else if (field->required)
+		check_constant(field);
+	}
+	else if (field->type.required)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("field \"%s\" is required", field->name),
@@ -212,6 +251,7 @@ static void
 compile_fields(RetlMapping *mapping, const RetlJson *fields, const RetlJson *declared)
 {
 	mapping->fields = palloc0(Max(declared->len, 1) * sizeof(Field));
+	mapping->types = palloc0(Max(declared->len, 1) * sizeof(RetlFieldType *));
 	if (is_whole(fields))
 	{
 		mapping->whole = compile_node(mapping, fields, NULL, false);
@@ -386,10 +426,52 @@ retl_mapping_batch_bytes(const RetlMapping *mapping)
 
 /* ---- payloads ---- */
 
+/*
+ * Gives the value that was just written the type of its field. False: it is
+ * absent.
+ */
 static bool
-is_null(const char *text, int len)
+coerce_written(const Field *field, StringInfo payload, int start, List **errors)
 {
-	return len == 4 && memcmp(text, "null", 4) == 0;
+	RetlSlice	written = {payload->data + start, payload->len - start};
+	RetlJson   *tree;
+	char	   *error;
+
+	if (retl_field_fits(&field->type, written))
+		return true;
+	written.data = pnstrdup(written.data, written.len);
+	tree = retl_json_parse(written.data, written.len, &error);
+	if (tree == NULL)
+	{
+		*errors = lappend(*errors, psprintf("%s cannot be read: %s.", field->type.label, error));
+		return false;
+	}
+	tree = retl_field_coerce(&field->type, tree, errors);
+	payload->len = start;
+	if (tree == NULL)
+		return false;
+	retl_json_write(payload, tree);
+	return true;
+}
+
+/* A field of the payload in work, for conditions of others. */
+static RetlSlice
+written_field(void *arg, const char *name, int len)
+{
+	RetlMapping *mapping = arg;
+	RetlSlice	value = {NULL, 0};
+
+	for (int i = 0; i < mapping->nfields; i++)
+	{
+		const Field *field = &mapping->fields[i];
+
+		if (field->len == len && memcmp(field->name, name, len) == 0 && field->present)
+		{
+			value.data = mapping->payload->data + field->start;
+			value.len = field->valuelen;
+		}
+	}
+	return value;
 }
 
 /*
@@ -400,37 +482,35 @@ static bool
 write_fields(RetlMapping *mapping, const RetlJson *whole, StringInfo payload, char **error)
 {
 	bool		first = true;
+	List	   *errors = NIL;
 
 	appendStringInfoCharMacro(payload, '{');
 	for (int i = 0; i < mapping->nfields; i++)
 	{
-		const Field *field = &mapping->fields[i];
+		Field	   *field = &mapping->fields[i];
 		int			mark = payload->len;
-		int			start;
-		bool		present = false;
 
+		field->present = false;
 		if (whole == NULL && field->node == NULL)
 			continue;
 		if (!first)
 			appendStringInfoCharMacro(payload, ',');
 		appendBinaryStringInfo(payload, field->prefix, field->prefix_len);
-		start = payload->len;
+		field->start = payload->len;
 		if (whole != NULL)
-			present = retl_value_write_json(payload,
-											retl_value_tree(retl_json_get(whole, field->name, field->len)));
+			field->present = retl_value_write_json(payload,
+												   retl_value_tree(retl_json_get(whole, field->name, field->len)));
 		else
-			present = retl_emit(field->node, &mapping->input.base, RETL_UNDEFINED, payload, error);
+			field->present = retl_emit(field->node, &mapping->input.base, RETL_UNDEFINED, payload, error);
 		if (*error != NULL)
 		{
 			*error = psprintf("field \"%s\": %s", field->name, *error);
 			return false;
 		}
-		if (field->required && (!present || is_null(payload->data + start, payload->len - start)))
-		{
-			*error = psprintf("field \"%s\" is required, and the row gives no value for it", field->name);
-			return false;
-		}
-		if (present)
+		if (field->present)
+			field->present = coerce_written(field, payload, field->start, &errors);
+		field->valuelen = payload->len - field->start;
+		if (field->present)
 			first = false;
 		else
 		{
@@ -439,7 +519,15 @@ write_fields(RetlMapping *mapping, const RetlJson *whole, StringInfo payload, ch
 		}
 	}
 	appendStringInfoCharMacro(payload, '}');
-	return true;
+
+	if (mapping->requires)
+	{
+		mapping->payload = payload;
+		retl_fields_require(mapping->types, mapping->nfields, written_field, mapping, &errors);
+	}
+	if (errors != NIL)
+		*error = join(errors);
+	return errors == NIL;
 }
 
 static bool

@@ -11,9 +11,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "map/fields.h"
 #include "map/mapping.h"
 
 PG_FUNCTION_INFO_V1(retl_test_map);
+PG_FUNCTION_INFO_V1(retl_test_fields);
 
 #define ARG(n) (PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n)))
 
@@ -134,6 +136,67 @@ retl_test_map(PG_FUNCTION_ARGS)
 		}
 		MemoryContextSwitchTo(caller);
 	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}
+
+static RetlSlice
+get_field(void *arg, const char *name, int len)
+{
+	RetlJson   *value = retl_json_get(arg, name, len);
+	StringInfoData text;
+	RetlSlice	slice = {NULL, 0};
+
+	if (value != NULL)
+	{
+		initStringInfo(&text);
+		retl_json_write(&text, value);
+		slice = retl_slice(text.data, text.len);
+	}
+	return slice;
+}
+
+/* (declarations of fields, payload): {"payload": ...} or {"errors": [...]} */
+Datum
+retl_test_fields(PG_FUNCTION_ARGS)
+{
+	char	   *error;
+	char	   *declarations_text = ARG(0);
+	char	   *payload_text = ARG(1);
+	RetlJson   *declarations = retl_json_parse(declarations_text, strlen(declarations_text), &error);
+	RetlJson   *payload = retl_json_parse(payload_text, strlen(payload_text), &error);
+	RetlJson   *result = retl_json_object();
+	RetlJson   *report = retl_json_object();
+	RetlFieldType *fields = palloc0(declarations->len * sizeof(RetlFieldType));
+	const RetlFieldType **pointers = palloc0(declarations->len * sizeof(RetlFieldType *));
+	List	   *errors = NIL;
+	StringInfoData out;
+
+	for (int i = 0; i < declarations->len; i++)
+	{
+		const RetlJsonMember *member = &declarations->members[i];
+		RetlJson   *value;
+
+		retl_field_compile(&fields[i], member->key, member->keylen, member->value);
+		pointers[i] = &fields[i];
+		value = retl_json_get(payload, member->key, member->keylen);
+		value = value != NULL ? retl_field_coerce(&fields[i], value, &errors) : NULL;
+		if (value != NULL)
+			retl_json_set(result, member->key, member->keylen, value);
+	}
+	if (errors == NIL)
+		retl_fields_require(pointers, declarations->len, get_field, result, &errors);
+	if (errors == NIL)
+		retl_json_set(report, "payload", 7, result);
+	else
+	{
+		RetlJson   *list = retl_json_array();
+
+		for (int i = 0; i < list_length(errors); i++)
+			retl_json_push(list, retl_json_string(list_nth(errors, i), strlen(list_nth(errors, i))));
+		retl_json_set(report, "errors", 6, list);
+	}
+	initStringInfo(&out);
+	retl_json_write(&out, report);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 

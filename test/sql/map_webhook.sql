@@ -49,3 +49,6 @@ SELECT pg_temp.map('{}', batch_size => 10001);
 SELECT pg_temp.map('{}', batch_size => -1);
 SELECT pg_temp.map('{}', settings => '{"headers": {"Host": "x"}}');
 SELECT pg_temp.compiled(definition::text, 'sned', '{}', '{}', 0, 'added', '1', '{}', NULL, 0) FROM retl.connector WHERE name = 'webhook';
+SELECT pg_temp.map('{"data": 1, "method": "TRACE"}');
+SELECT pg_temp.map('{"data": 1, "headers": "x"}');
+
