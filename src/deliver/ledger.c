@@ -3,7 +3,11 @@
  *		The delivery worker's SQL; see ledger.h.
  *
  * Statements are prepared once per process. They take sets as arrays, so that
- * a group of outcomes is a handful of statements whatever its size.
+ * a group of outcomes is a handful of statements whatever its size. Rows are
+ * found by id = ANY (array), and what belongs to a row by its place in that
+ * array. A join with unnest() would say the same, but leaves it to the planner
+ * to walk along the table and search the array for each row; which it did,
+ * with statistics from a time when the table was empty.
  */
 #include "postgres.h"
 
@@ -277,20 +281,6 @@ retl_ledger_bodies(int count, const int64 *batches, RetlLedgerTakeBody take, voi
 
 /* Writing */
 
-void
-retl_ledger_quiesce(int count, const int64 *runs)
-{
-	static Statement statement = {
-		"UPDATE retl.run r SET quiesced = true"
-		" WHERE r.id IN (SELECT l.id FROM retl.run l WHERE l.id = ANY ($1) AND l.stop_reason IS NOT NULL"
-		" AND l.finished_at IS NULL FOR NO KEY UPDATE SKIP LOCKED)"
-	};
-	RetlArgs	args = {0};
-
-	arg_int8_array(&args, count, runs);
-	run_statement(&statement, &args);
-}
-
 /* What a group of outcomes adds up to for one run. */
 typedef struct RunSum
 {
@@ -357,6 +347,31 @@ lock_runs(int count, RunSum *sums)
 		find_run(sums, count, retl_result_int8(row, 1))->locked = true;
 }
 
+void
+retl_ledger_quiesce(int count, const int64 *runs)
+{
+	static Statement statement = {
+		"UPDATE retl.run r SET quiesced = true"
+		" WHERE r.id = ANY ($1) AND r.stop_reason IS NOT NULL AND r.finished_at IS NULL"
+	};
+	RetlArgs	args = {0};
+	RunSum	   *sums = palloc0(sizeof(RunSum) * count);
+	int64	   *ids = palloc(sizeof(int64) * count);
+	int			nids = 0;
+
+	for (int i = 0; i < count; i++)
+		sums[i].run = runs[i];
+	qsort(sums, count, sizeof(RunSum), compare_runs);
+	lock_runs(count, sums);
+	for (int i = 0; i < count; i++)
+	{
+		if (sums[i].locked)
+			ids[nids++] = sums[i].run;
+	}
+	arg_int8_array(&args, nids, ids);
+	run_statement(&statement, &args);
+}
+
 static bool
 run_exists(int64 run)
 {
@@ -367,46 +382,50 @@ run_exists(int64 run)
 	return run_statement(&statement, &args) > 0;
 }
 
+/* Nearly all answers are alike: one statement for each status that occurs. */
 static void
 record_delivered(int count, RetlLedgerResult **results, TimestampTz now)
 {
 	static Statement statement = {
-		"UPDATE retl.batch b SET status = 'delivered', attempts = b.attempts + 1, http_status = u.http_status,"
+		"UPDATE retl.batch b SET status = 'delivered', attempts = b.attempts + 1, http_status = $2,"
 		" error = NULL, next_attempt_at = NULL, finished_at = $3"
-		" FROM unnest($1, $2) AS u (id, http_status) WHERE b.id = u.id AND b.status = 'pending'"
+		" WHERE b.id = ANY ($1) AND b.finished_at IS NULL"
 	};
-	RetlArgs	args = {0};
-	ArrayBuilder ids;
-	ArrayBuilder statuses;
+	int64	   *ids = palloc(sizeof(int64) * count);
+	bool	   *done = palloc0(sizeof(bool) * count);
 
-	array_start(&ids, count);
-	array_start(&statuses, count);
-	for (int i = 0; i < count; i++)
+	for (int first = 0; first < count; first++)
 	{
-		if (results[i]->kind != RETL_ACCEPTED)
+		RetlArgs	args = {0};
+		int			nids = 0;
+
+		if (done[first] || results[first]->kind != RETL_ACCEPTED)
 			continue;
-		array_add(&ids, Int64GetDatum(results[i]->batch), false);
-		array_add(&statuses, Int32GetDatum(results[i]->http_status), false);
+		for (int i = first; i < count; i++)
+		{
+			if (results[i]->kind != RETL_ACCEPTED || results[i]->http_status != results[first]->http_status)
+				continue;
+			ids[nids++] = results[i]->batch;
+			done[i] = true;
+		}
+		arg_int8_array(&args, nids, ids);
+		retl_arg_int4(&args, results[first]->http_status);
+		retl_arg_timestamptz(&args, now);
+		if (run_statement(&statement, &args) != nids)
+			elog(ERROR, "batches that were delivered are no longer pending");
 	}
-	if (ids.count == 0)
-		return;
-	arg_array(&args, &ids, INT8ARRAYOID);
-	arg_array(&args, &statuses, INT4ARRAYOID);
-	retl_arg_timestamptz(&args, now);
-	if (run_statement(&statement, &args) != ids.count)
-		elog(ERROR, "batches that were delivered are no longer pending");
 }
 
 static void
 record_others(int count, RetlLedgerResult **results, TimestampTz now)
 {
 	static Statement statement = {
-		"UPDATE retl.batch b SET status = u.status, attempts = b.attempts + 1, http_status = u.http_status,"
-		" error = u.error, next_attempt_at = u.next_attempt_at, maybe = b.maybe OR u.maybe,"
-		" finished_at = CASE WHEN u.status <> 'pending' THEN $7 END,"
-		" failed = CASE WHEN u.status = 'failed' THEN b.records ELSE 0 END"
-		" FROM unnest($1, $2, $3, $4, $5, $6) AS u (id, status, http_status, error, next_attempt_at, maybe)"
-		" WHERE b.id = u.id AND b.status = 'pending'"
+		"UPDATE retl.batch b SET status = ($2)[array_position($1, b.id)], attempts = b.attempts + 1,"
+		" http_status = ($3)[array_position($1, b.id)], error = ($4)[array_position($1, b.id)],"
+		" next_attempt_at = ($5)[array_position($1, b.id)], maybe = b.maybe OR ($6)[array_position($1, b.id)],"
+		" finished_at = CASE WHEN ($2)[array_position($1, b.id)] <> 'pending' THEN $7 END,"
+		" failed = CASE WHEN ($2)[array_position($1, b.id)] = 'failed' THEN b.records ELSE 0 END"
+		" WHERE b.id = ANY ($1) AND b.finished_at IS NULL"
 	};
 	RetlArgs	args = {0};
 	ArrayBuilder ids;
@@ -506,11 +525,10 @@ record_exceptions(int count, RetlLedgerResult **results, TimestampTz now)
 		" (mapping, key, run, batch, operation, reason, http_status, error, maybe, resolved, failed_at)"
 		" SELECT DISTINCT ON (b.mapping, k.value::text) b.mapping, k.value::text, b.run, b.id,"
 		" CASE substr(bb.operations, k.n::int, 1) WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
-		" u.reason, b.http_status, b.error, b.maybe, false, $3"
-		" FROM unnest($1, $2) AS u (id, reason)"
-		" JOIN retl.batch b ON b.id = u.id"
-		" JOIN retl.batch_body bb ON bb.batch = u.id"
+		" ($2)[array_position($1, b.id)], b.http_status, b.error, b.maybe, false, $3"
+		" FROM retl.batch b JOIN retl.batch_body bb ON bb.batch = b.id"
 		" CROSS JOIN LATERAL json_array_elements(bb.keys) WITH ORDINALITY AS k (value, n)"
+		" WHERE b.id = ANY ($1) AND bb.batch = ANY ($1)"
 		" ORDER BY b.mapping, k.value::text, b.id DESC"
 		" ON CONFLICT (mapping, key) DO UPDATE SET run = excluded.run, batch = excluded.batch,"
 		" operation = excluded.operation, reason = excluded.reason, http_status = excluded.http_status,"
@@ -589,30 +607,33 @@ static void
 record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **states, int *nstates)
 {
 	static Statement update = {
-		"UPDATE retl.run r SET sent = r.sent + u.sent, failed = r.failed + u.failed, retried = r.retried + u.retried,"
-		" open_batches = r.open_batches - u.closed, open_bytes = r.open_bytes - u.bytes,"
-		" delivery_seconds = extract(epoch FROM $7 - coalesce(r.delivering_since, r.started_at, $7))::float8,"
-		" status = CASE WHEN u.done THEN 'succeeded' ELSE r.status END,"
-		" finished_at = CASE WHEN u.done THEN $7 ELSE r.finished_at END"
-		" FROM (SELECT v.*, l.planned AND l.finished_at IS NULL AND l.stop_reason IS NULL"
-		"   AND l.open_batches = v.closed AND l.failed + v.failed = 0"
-		"   AND NOT EXISTS (SELECT FROM retl.exception e WHERE e.mapping = l.mapping) AS done"
-		"   FROM unnest($1, $2, $3, $4, $5, $6) AS v (id, sent, failed, retried, closed, bytes)"
-		"   JOIN retl.run l ON l.id = v.id) AS u"
-		" WHERE r.id = u.id"
+		"UPDATE retl.run r SET sent = r.sent + ($2)[array_position($1, r.id)],"
+		" failed = r.failed + ($3)[array_position($1, r.id)],"
+		" retried = r.retried + ($4)[array_position($1, r.id)],"
+		" open_batches = r.open_batches - ($5)[array_position($1, r.id)],"
+		" open_bytes = r.open_bytes - ($6)[array_position($1, r.id)],"
+		" delivery_seconds = extract(epoch FROM $7 - coalesce(r.delivering_since, r.started_at, $7))::float8"
+		" WHERE r.id = ANY ($1)"
 		" RETURNING r.id, r.stop_reason IS NOT NULL, r.planned OR r.phase >= 2, r.planned, r.finished_at IS NOT NULL,"
-		" r.open_batches, r.open_bytes, r.mapping, u.done"
+		" r.open_batches, r.open_bytes, r.mapping, r.planned AND r.finished_at IS NULL AND r.stop_reason IS NULL"
+		" AND r.open_batches = 0 AND r.failed = 0"
+	};
+	static Statement end = {
+		"UPDATE retl.run r SET status = 'succeeded', finished_at = $2 WHERE r.id = ANY ($1)"
+		" AND NOT EXISTS (SELECT FROM retl.exception e WHERE e.mapping = r.mapping)"
+		" RETURNING r.id, r.mapping"
 	};
 	static Statement release = {
 		"UPDATE retl.mapping_state s SET active_run = NULL"
-		" FROM unnest($1, $2) AS u (mapping, run) WHERE s.mapping = u.mapping AND s.active_run = u.run"
+		" WHERE s.mapping = ANY ($1) AND s.active_run = ($2)[array_position($1, s.mapping)]"
 	};
 	RetlArgs	args = {0};
+	RetlArgs	complete = {0};
 	RetlArgs	ended = {0};
 	ArrayBuilder columns[6];
 	int64	   *runs = palloc(sizeof(int64) * nsums);
 	int64	   *mappings = palloc(sizeof(int64) * nsums);
-	int			nended = 0;
+	int			ncomplete = 0;
 	int64		updated;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -647,15 +668,26 @@ record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **state
 		state->open_bytes = retl_result_int8(row, 7);
 		state->bytes_recorded = find_run(sums, nsums, state->id)->bytes;
 		if (retl_result_bool(row, 9))
+			runs[ncomplete++] = state->id;
+	}
+	if (ncomplete == 0)
+		return;
+
+	arg_int8_array(&complete, ncomplete, runs);
+	retl_arg_timestamptz(&complete, now);
+	updated = run_statement(&end, &complete);
+	for (int64 row = 0; row < updated; row++)
+	{
+		runs[row] = retl_result_int8(row, 1);
+		mappings[row] = retl_result_int8(row, 2);
+		for (int i = 0; i < *nstates; i++)
 		{
-			runs[nended] = state->id;
-			mappings[nended++] = retl_result_int8(row, 8);
+			if ((*states)[i].id == runs[row])
+				(*states)[i].finished = true;
 		}
 	}
-	if (nended == 0)
-		return;
-	arg_int8_array(&ended, nended, mappings);
-	arg_int8_array(&ended, nended, runs);
+	arg_int8_array(&ended, (int) updated, mappings);
+	arg_int8_array(&ended, (int) updated, runs);
 	run_statement(&release, &ended);
 }
 
