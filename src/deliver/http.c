@@ -3,12 +3,7 @@
  *		HTTP requests over libcurl's multi interface; see http.h.
  *
  * Waiting. libcurl tells which sockets it waits for (watch_socket) and until
- * when (set_timer). Sockets and a timerfd are in an epoll set, whose descriptor
- * is readable when one of them is: WaitEventSet takes that one descriptor for
- * good, however sockets come and go. Between two requests on a connection
- * libcurl stops and starts to wait for the same socket; so its wishes are only
- * noted, and the difference to what the kernel knows is applied before we
- * leave: none, mostly.
+ * when (set_timer); poller.c does the waiting.
  *
  * Sending once. libcurl sends a request again, in silence, when a reused
  * connection breaks before an answer. It calls before_send each time: the
@@ -28,10 +23,6 @@
 #include <curl/curl.h>
 #include <netdb.h>
 #include <signal.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libpq/pqsignal.h"
@@ -40,6 +31,7 @@
 
 #include "deliver/address.h"
 #include "deliver/http.h"
+#include "deliver/poller.h"
 
 /* The options and the functions used here; Debian 12 has 7.88. */
 #define LOWEST_CURL 0x075500
@@ -99,43 +91,13 @@ typedef struct Transfer
 	char		error[CURL_ERROR_SIZE];
 } Transfer;
 
-/* What libcurl waits for at a descriptor, and what the kernel knows of it. */
-typedef struct Watch
-{
-	uint32		wanted;
-	uint32		applied;
-	bool		ours;			/* opened by open_socket: its close is seen */
-	bool		queued;
-} Watch;
-
 static CURLM *multi = NULL;
-static int	epoll_fd = -1;
-static int	timer_fd = -1;
 
 static Transfer *idle = NULL;
 static Transfer *finished_first = NULL;
 static Transfer *finished_last = NULL;
 static Transfer *handed_out = NULL;
 static int	active = 0;
-
-/* By descriptor, as many as the process may have. */
-static Watch *watches = NULL;
-static int	nwatches = 0;
-static int *queue = NULL;
-static int	nqueued = 0;
-
-/* Monotonic microseconds; 0: none. */
-static int64 timer_wanted = 0;
-static int64 timer_armed = 0;
-
-static int64
-monotonic_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
-}
 
 static void
 block_signals(sigset_t *saved)
@@ -159,83 +121,25 @@ restore_signals(const sigset_t *saved)
 
 /* Sockets and the timer */
 
-static void
-tell_kernel(int fd)
-{
-	Watch	   *watch = &watches[fd];
-	struct epoll_event event = {.events = watch->wanted, .data.fd = fd};
-
-	if (watch->wanted == watch->applied)
-		return;
-	if (watch->wanted == 0)
-		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	else if (epoll_ctl(epoll_fd, watch->applied == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) < 0)
-	{
-		if (errno == ENOENT)
-			(void) epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
-		else if (errno == EEXIST)
-			(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
-	}
-	watch->applied = watch->wanted;
-}
-
 /* libcurl's CURLMOPT_SOCKETFUNCTION */
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *unused, void *unused_too)
 {
-	Watch	   *watch;
+	int			wanted = 0;
 
-	if (fd < 0 || fd >= nwatches)
-		return -1;
-	watch = &watches[fd];
-	watch->wanted = 0;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-		watch->wanted |= EPOLLIN;
+		wanted |= RETL_POLLER_READ;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-		watch->wanted |= EPOLLOUT;
-
-	/* a resolver's socket is closed without a word: no difference to wait for */
-	if (!watch->ours)
-		tell_kernel(fd);
-	else if (!watch->queued)
-	{
-		watch->queued = true;
-		queue[nqueued++] = fd;
-	}
-	return 0;
-}
-
-static void
-tell_kernel_all(void)
-{
-	for (int i = 0; i < nqueued; i++)
-	{
-		watches[queue[i]].queued = false;
-		tell_kernel(queue[i]);
-	}
-	nqueued = 0;
+		wanted |= RETL_POLLER_WRITE;
+	return retl_poller_watch(fd, wanted) ? 0 : -1;
 }
 
 /* libcurl's CURLMOPT_TIMERFUNCTION */
 static int
 set_timer(CURLM *unused, long timeout_ms, void *unused_too)
 {
-	timer_wanted = timeout_ms < 0 ? 0 : monotonic_now() + timeout_ms * 1000L;
+	retl_poller_timer(timeout_ms);
 	return 0;
-}
-
-/* A timer that fires early does no harm, so it is only ever set earlier. */
-static void
-arm_timer(void)
-{
-	struct itimerspec spec = {0};
-
-	if (timer_wanted == 0 || (timer_armed != 0 && timer_armed <= timer_wanted))
-		return;
-	spec.it_value.tv_sec = timer_wanted / USECS_PER_SEC;
-	spec.it_value.tv_nsec = (timer_wanted % USECS_PER_SEC) * 1000;
-	(void) timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
-	timer_armed = timer_wanted;
 }
 
 /* libcurl's CURLOPT_OPENSOCKETFUNCTION */
@@ -262,13 +166,11 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	if (fd >= nwatches)
+	if (!retl_poller_opened(fd))
 	{
 		close(fd);
 		return CURL_SOCKET_BAD;
 	}
-	watches[fd].ours = true;
-	watches[fd].wanted = watches[fd].applied = 0;
 	transfer->sockets_opened++;
 	return fd;
 }
@@ -277,12 +179,7 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 static int
 close_socket(void *unused, curl_socket_t fd)
 {
-	if (fd >= 0 && fd < nwatches)
-	{
-		/* the kernel takes a closed descriptor out of the set by itself */
-		watches[fd].ours = false;
-		watches[fd].wanted = watches[fd].applied = 0;
-	}
+	retl_poller_closed(fd);
 	return close(fd);
 }
 
@@ -391,8 +288,6 @@ void
 retl_http_init(void)
 {
 	curl_version_info_data *version;
-	struct rlimit limit;
-	struct epoll_event event = {.events = EPOLLIN};
 	sigset_t	saved;
 	CURLcode	code;
 
@@ -422,24 +317,9 @@ retl_http_init(void)
 				 errmsg("libcurl resolves names synchronously"),
 				 errhint("retl needs a libcurl with the threaded resolver or c-ares.")));
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("could not read the limit of open files: %m")));
-	nwatches = (int) Min(limit.rlim_cur, 65536);
-
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	event.data.fd = timer_fd;
-	if (epoll_fd < 0 || timer_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &event) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("could not create an epoll set with a timer: %m")));
-
-	watches = calloc(nwatches, sizeof(Watch));
-	queue = calloc(nwatches, sizeof(int));
+	retl_poller_init();
 	multi = curl_multi_init();
-	if (watches == NULL || queue == NULL || multi == NULL)
+	if (multi == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
@@ -463,7 +343,7 @@ retl_http_init(void)
 int
 retl_http_fd(void)
 {
-	return epoll_fd;
+	return retl_poller_fd();
 }
 
 int
@@ -779,56 +659,38 @@ collect_finished(void)
 void
 retl_http_run(void)
 {
-	struct epoll_event events[EVENTS_AT_ONCE];
+	RetlPollerEvent events[EVENTS_AT_ONCE];
 	sigset_t	saved;
 	int			running;
 
 	block_signals(&saved);
-	for (int round = 0; round < ROUNDS_AT_ONCE; round++)
+	for (int round = 0; round < ROUNDS_AT_ONCE && finished_first == NULL; round++)
 	{
 		int			n;
 
-		if (timer_wanted != 0 && timer_wanted <= monotonic_now())
-		{
-			timer_wanted = 0;
+		if (retl_poller_timer_over())
 			curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
-		}
-		tell_kernel_all();
-
-		n = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, 0);
-		if (n <= 0)
+		n = retl_poller_events(events, EVENTS_AT_ONCE);
+		if (n == 0)
 			break;
 		for (int i = 0; i < n; i++)
 		{
-			int			fd = events[i].data.fd;
 			int			what = 0;
 
-			if (fd == timer_fd)
-			{
-				uint64		count;
-
-				(void) !read(timer_fd, &count, sizeof(count));
-				timer_armed = 0;
+			if (!retl_poller_wanted(events[i].fd))
 				continue;
-			}
-			/* an earlier event of this round may have closed or dropped it */
-			if (watches[fd].wanted == 0)
-				continue;
-			if (events[i].events & EPOLLIN)
+			if (events[i].what & RETL_POLLER_READ)
 				what |= CURL_CSELECT_IN;
-			if (events[i].events & EPOLLOUT)
+			if (events[i].what & RETL_POLLER_WRITE)
 				what |= CURL_CSELECT_OUT;
-			if (events[i].events & (EPOLLERR | EPOLLHUP))
+			if (events[i].what & RETL_POLLER_ERROR)
 				what |= CURL_CSELECT_ERR;
-			curl_multi_socket_action(multi, fd, what, &running);
+			curl_multi_socket_action(multi, events[i].fd, what, &running);
 		}
 		collect_finished();
-		if (finished_first != NULL)
-			break;
 	}
 	collect_finished();
-	tell_kernel_all();
-	arm_timer();
+	retl_poller_apply();
 	restore_signals(&saved);
 }
 
