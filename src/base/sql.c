@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/sql.h"
@@ -67,13 +68,19 @@ retl_arg_null(RetlArgs *args, Oid type)
 static int64
 execute(const char *statement, RetlArgs *args, bool read_only)
 {
+	bool		push = !ActiveSnapshotSet();
 	int			code;
 
+	/* a worker has no portal that would hold one */
+	if (push)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	if (args != NULL)
 		code = SPI_execute_with_args(statement, args->count, args->types,
 									 args->values, args->nulls, read_only, 0);
 	else
 		code = SPI_execute(statement, read_only, 0);
+	if (push)
+		PopActiveSnapshot();
 	if (code < 0)
 		elog(ERROR, "SPI returned %s for: %s", SPI_result_code_string(code), statement);
 	return (int64) SPI_processed;

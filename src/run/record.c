@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "base/sql.h"
 #include "run/plan_state.h"
@@ -216,8 +217,10 @@ is_exception(RunPlan *plan, const char *key)
 	values[0] = Int64GetDatum(plan->mapping_id);
 	values[1] = CStringGetTextDatum(key);
 	values[2] = Int64GetDatum(plan->run);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_plan(plan->is_exception, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look up an exception");
+	PopActiveSnapshot();
 	return SPI_processed > 0;
 }
 
