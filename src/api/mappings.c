@@ -18,8 +18,8 @@
 #include "utils/varlena.h"
 
 #include "api/api.h"
-#include "api/paths.h"
 #include "api/query.h"
+#include "base/nearest.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "map/mapping.h"
@@ -69,6 +69,7 @@ typedef struct Definition
 	char	   *fields;
 	char	  **records;
 	int			nrecords;
+	char	   *filter;			/* or NULL */
 	char	   *schedule;
 	bool		enabled;
 	int32		batch_size;		/* 0: NULL */
@@ -114,6 +115,7 @@ read_arguments(FunctionCallInfo fcinfo, Definition *def)
 	def->action = retl_api_text(fcinfo, ARG_ACTION, "action");
 	def->fields = retl_api_json(fcinfo, ARG_FIELDS, "fields");
 	def->records = retl_api_text_array(fcinfo, ARG_RECORDS, "records", &def->nrecords);
+	def->filter = retl_api_text_or_null(fcinfo, ARG_FILTER);
 	def->schedule = retl_api_text(fcinfo, ARG_SCHEDULE, "schedule");
 	def->enabled = retl_api_bool(fcinfo, ARG_ENABLED, "enabled");
 	def->batch_size = PG_ARGISNULL(ARG_BATCH_SIZE) ? 0 : PG_GETARG_INT32(ARG_BATCH_SIZE);
@@ -127,11 +129,6 @@ read_arguments(FunctionCallInfo fcinfo, Definition *def)
 	if (def->name == NULL)
 		def->name = def->action;
 	retl_api_check_name("mapping", def->name);
-	if (!PG_ARGISNULL(ARG_FILTER))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("filters of mappings are not supported yet"),
-				 errhint("Put the condition into the model's query.")));
 	if (strcmp(def->schedule, "manual") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -199,8 +196,9 @@ check_records(Definition *def, const RetlMapping *compiled)
 }
 
 /*
- * payload, any, or the columns that count: stored as SQL writes identifiers. A
- * column called payload or any is given, and stored, in double quotes.
+ * payload, any, or the columns that count, given as SQL writes identifiers.
+ * Stored are their bare names, separated by commas; one column called payload
+ * or any is stored with a comma behind it.
  */
 static void
 check_update_when(Definition *def, const RetlQuery *query)
@@ -223,9 +221,15 @@ check_update_when(Definition *def, const RetlQuery *query)
 
 		if (retl_query_column(query, column) < 0)
 			retl_query_no_column(query, "update_when column", column);
-		appendStringInfo(&stored, "%s%s", stored.len ? ", " : "",
-						 strcmp(column, "payload") == 0 ? "\"payload\"" : quote_identifier(column));
+		if (strchr(column, ',') != NULL || column[0] == ' ' || column[strlen(column) - 1] == ' ')
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("update_when cannot name column \"%s\"", column),
+					 errhint("Give the column a name without commas, and without a space at either end.")));
+		appendStringInfo(&stored, "%s%s", stored.len ? "," : "", column);
 	}
+	if (strcmp(stored.data, "payload") == 0 || strcmp(stored.data, "any") == 0)
+		appendStringInfoChar(&stored, ',');
 	def->update_when = stored.data;
 }
 
@@ -240,6 +244,32 @@ require_usage(const RetlCall *call, const RetlObject *object)
 				 errhint("A mapping needs the privileges of the owners of its model and its destination.")));
 }
 
+/*
+ * A path that the model does not have is legal: it is absent, and a column of
+ * that name may come. Mostly it is a misspelling.
+ */
+static void
+check_paths(const RetlMapping *compiled, const RetlQuery *query)
+{
+	char	  **names = palloc(sizeof(char *) * query->shape.ncolumns);
+
+	for (int i = 0; i < query->shape.ncolumns; i++)
+		names[i] = query->shape.columns[i].name;
+	for (int i = 0; i < retl_mapping_column_count(compiled); i++)
+	{
+		const char *column = retl_mapping_column(compiled, i);
+		const char *nearest;
+
+		if (retl_query_column(query, column) >= 0)
+			continue;
+		nearest = retl_nearest(column, query->shape.ncolumns, (const char *const *) names);
+		ereport(NOTICE,
+				(errmsg("the fields use column \"%s\", which the model does not have", column),
+				 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
+				 errhint("What is computed from it is absent.")));
+	}
+}
+
 static void
 check_sql(const RetlMapping *compiled, const RetlQuery *query, Oid owner)
 {
@@ -252,6 +282,41 @@ check_sql(const RetlMapping *compiled, const RetlQuery *query, Oid owner)
 	for (int i = 0; i < count; i++)
 		expressions[i] = retl_mapping_sql(compiled, i);
 	retl_sql_free(retl_sql_prepare(&query->shape, count, expressions, owner, query->search_path));
+}
+
+typedef struct FilterCheck
+{
+	const char *filter;
+	bool		parsed;			/* it is one expression: what is left is its type */
+} FilterCheck;
+
+static void
+filter_callback(void *arg)
+{
+	const FilterCheck *check = arg;
+
+	if (check->parsed)
+		errmsg("the filter of a mapping must be a condition");
+	errdetail("The filter is: %s", check->filter);
+}
+
+/* First by itself, so that it is one expression; then as what has to be boolean. */
+static void
+check_filter(const char *filter, const RetlQuery *query, Oid owner)
+{
+	FilterCheck check = {.filter = filter};
+	ErrorContextCallback callback = {.callback = filter_callback, .arg = &check};
+	const char *boolean;
+
+	if (filter == NULL)
+		return;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	retl_sql_free(retl_sql_prepare(&query->shape, 1, &filter, owner, query->search_path));
+	check.parsed = true;
+	boolean = psprintf("(%s\n) IS TRUE", filter);
+	retl_sql_free(retl_sql_prepare(&query->shape, 1, &boolean, owner, query->search_path));
+	error_context_stack = callback.previous;
 }
 
 /* Compiles the mapping and checks it against the model as it is now. */
@@ -280,7 +345,8 @@ check_definition(Definition *def, Oid owner)
 	retl_query_analyze(&query, model->owner);
 	check_update_when(def, &query);
 	check_sql(compiled, &query, owner);
-	retl_paths_check(def->fields, &query);
+	check_filter(def->filter, &query, owner);
+	check_paths(compiled, &query);
 }
 
 /* --------------------------------------------------------------------------
@@ -313,6 +379,7 @@ version_arguments(RetlArgs *args, const Definition *def, int64 mapping, int32 ve
 	retl_arg_datum(args, NUMERICOID, def->max_change_percent, false);
 	retl_arg_int4(args, def->brake_min_rows);
 	retl_arg_bool(args, def->allow_empty);
+	retl_arg_text(args, def->filter);
 }
 
 static void
@@ -322,8 +389,8 @@ insert_version(const Definition *def, int64 mapping, int32 version, Oid caller)
 
 	version_arguments(&args, def, mapping, version, caller);
 	(void) retl_sql("INSERT INTO retl.mapping_version (mapping, version, created_by, fields, records, batch_size,"
-					" update_when, max_delete_percent, max_change_percent, brake_min_rows, allow_empty)"
-					" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", &args);
+					" update_when, max_delete_percent, max_change_percent, brake_min_rows, allow_empty, filter)"
+					" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", &args);
 }
 
 static int64
@@ -385,7 +452,7 @@ replace_mapping(const Definition *def, int64 mapping, Oid caller)
 	int32		version;
 
 	version_arguments(&args, def, mapping, 0, caller);
-	(void) retl_sql("SELECT m.version, v.fields::text = $4::text AND v.records = $5 AND v.filter IS NULL"
+	(void) retl_sql("SELECT m.version, v.fields::text = $4::text AND v.records = $5 AND v.filter IS NOT DISTINCT FROM $12"
 					" AND v.batch_size IS NOT DISTINCT FROM $6 AND v.update_when = $7"
 					" AND v.max_delete_percent = $8 AND v.max_change_percent = $9"
 					" AND v.brake_min_rows = $10 AND v.allow_empty = $11"

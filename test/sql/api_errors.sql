@@ -110,7 +110,10 @@ SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"d
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', NULL)$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', records => '{}')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', records => '{added,removed}')$$);
-SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id > 5')$$);
+SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'idd > 5')$$);
+SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id')$$);
+SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id > 5) OR (true')$$);
+SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id IN (SELECT 1)')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', schedule => '15 minutes')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', batch_size => 0)$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', batch_size => 20000)$$);

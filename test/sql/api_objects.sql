@@ -92,7 +92,7 @@ SET ROLE regress_retl_ann;
 SELECT retl.create_mapping(NULL, 'customers', 'hook', 'send', '{"data": {"@path": "$.properties"}}') > 0 AS created;
 SELECT retl.create_mapping('contacts', 'customers', 'hook', 'send',
   '{"data": {"z": {"@path": "$.emial"}, "a": {"@path": "$.properties.Name"}, "old": {"@path": "$.old.paid"}, "id": {"@path": "$.__segment_id"}}}',
-  records => '{deleted,added,added}', batch_size => 10, update_when => 'id, "Name"',
+  records => '{deleted,added,added}', filter => 'paid > 0 AND email IS NOT NULL', batch_size => 10, update_when => 'id, "Name"',
   max_delete_percent => 0.5, max_change_percent => 100, brake_min_rows => 0, allow_empty => true) > 0 AS created;
 SELECT name, owner, model, destination, connector, action, enabled, schedule, records, filter, fields, batch_size, update_when,
        max_delete_percent, max_change_percent, brake_min_rows, allow_empty, version, synced_to, active_run
