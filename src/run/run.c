@@ -182,7 +182,7 @@ cancel_pending(int64 run)
 			 " SELECT b.mapping, k.value::pg_catalog.text, b.run, b.id,"
 			 "  CASE pg_catalog.substr(y.operations, k.n::pg_catalog.int4, 1)"
 			 "   WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
-			 "  'canceled', b.attempts > 0, false"
+			 "  'canceled', b.maybe, false"
 			 " FROM retl.batch b JOIN retl.batch_body y ON y.batch = b.id"
 			 "  CROSS JOIN LATERAL pg_catalog.json_array_elements(y.keys) WITH ORDINALITY k (value, n)"
 			 " WHERE b.run = $1 AND b.status = 'pending'"
