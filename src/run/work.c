@@ -328,14 +328,43 @@ tidy_log_unit(int64 model, void *arg)
 	return retl_changelog_tidy(model);
 }
 
+/* Whether the planner knows nothing of the checkpoint, or of one much smaller; false: it is gone. */
+static bool
+wants_analyze(const Frame *frame, int64 model, bool *exists)
+{
+	RetlArgs	args = {0};
+	bool		wants = false;
+
+	frame->begin();
+	SPI_connect();
+	retl_arg_int8(&args, model);
+	*exists = retl_sql("SELECT c.reltuples < 0.5 * st.row_count FROM retl.model_state st, pg_catalog.pg_class c"
+					   " WHERE st.model = $1 AND c.oid = pg_catalog.to_regclass('retl_data.checkpoint_' || $1)",
+					   &args) == 1;
+	if (*exists)
+		wants = retl_result_bool(0, 1);
+	SPI_finish();
+	frame->commit();
+	return wants;
+}
+
+/*
+ * The join reads the checkpoint's index alone only where pages are known to be
+ * visible to all, and an update of an included column is never HOT: so we
+ * vacuum after each snapshot that wrote, rather than wait for autovacuum.
+ */
 static void
 vacuum_checkpoint(const Frame *frame, int64 model)
 {
 	VacuumStmt *stmt = makeNode(VacuumStmt);
 	RangeVar   *table = makeRangeVar("retl_data",
 									 psprintf("checkpoint_" INT64_FORMAT, model), -1);
+	bool		exists;
 
-	stmt->options = list_make1(makeDefElem("analyze", NULL, -1));
+	if (wants_analyze(frame, model, &exists))
+		stmt->options = list_make1(makeDefElem("analyze", NULL, -1));
+	if (!exists)
+		return;
 	stmt->rels = list_make1(makeVacuumRelation(table, InvalidOid, NIL));
 	stmt->is_vacuumcmd = true;
 	frame->begin();
