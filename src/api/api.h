@@ -14,6 +14,7 @@
 
 #include "fmgr.h"
 
+#include "base/compat.h"
 #include "base/owner.h"
 
 /* --------------------------------------------------------------------------
@@ -88,7 +89,7 @@ extern bool retl_api_may(const RetlCall *call, Oid owner);
 extern void retl_api_require_owner(const RetlCall *call, const RetlObject *object);
 
 /* Errors with 42710: there is one of this name already. */
-extern void retl_api_exists(RetlObjectKind kind, const char *name) pg_attribute_noreturn();
+pg_noreturn extern void retl_api_exists(RetlObjectKind kind, const char *name);
 
 /* Sets or clears "enabled"; true when that changed anything. */
 extern bool retl_api_set_enabled(const RetlObject *object, bool enabled);

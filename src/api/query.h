@@ -12,6 +12,7 @@
 
 #include "executor/spi.h"
 
+#include "base/compat.h"
 #include "model/row.h"
 
 typedef struct RetlQuery
@@ -52,6 +53,6 @@ extern Portal retl_query_open(const RetlQuery *query);
 extern int	retl_query_column(const RetlQuery *query, const char *name);
 
 /* Errors with 42703: there is no such column; the hint names the nearest or all. */
-extern void retl_query_no_column(const RetlQuery *query, const char *what, const char *name) pg_attribute_noreturn();
+pg_noreturn extern void retl_query_no_column(const RetlQuery *query, const char *what, const char *name);
 
 #endif							/* RETL_QUERY_H */

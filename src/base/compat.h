@@ -1,7 +1,7 @@
 /*
  * compat.h
- *		Differences between PostgreSQL 15 and later, in one place. Include it
- *		last. Owns no state.
+ *		Differences between PostgreSQL 15 and later, in one place. Include
+ *		it after what it renames. Owns no state.
  */
 #ifndef RETL_COMPAT_H
 #define RETL_COMPAT_H
@@ -14,6 +14,18 @@
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
+#endif
+
+/* 18 has it as the first word of a declaration, where GCC's attribute may stand as well. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* A set for the rest of the session; from 17 it would belong to a resource owner. */
+#if PG_VERSION_NUM < 170000
+#define retl_create_wait_event_set(context, count) CreateWaitEventSet(context, count)
+#else
+#define retl_create_wait_event_set(context, count) CreateWaitEventSet(NULL, count)
 #endif
 
 #if PG_VERSION_NUM < 160000

@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/fault.h"
 #include "base/guc.h"
 #include "base/instance.h"
@@ -114,7 +115,7 @@ start(void)
 	retl_queue_init(delivery_context);
 	retl_http_init();
 
-	wait_set = CreateWaitEventSet(delivery_context, 3);
+	wait_set = retl_create_wait_event_set(delivery_context, 3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, retl_http_fd(), NULL, NULL);

@@ -180,13 +180,14 @@ slice_cstring(RetlSlice slice)
 	return pnstrdup(text, len);
 }
 
+/* Bytes are char in base64.h up to 17, uint8 from 18: void passes as both. */
 static char *
 base64(const uint8 *data, int len)
 {
 	int			size = pg_b64_enc_len(len) + 1;
 	char	   *text = palloc(size);
 
-	len = pg_b64_encode((const char *) data, len, text, size - 1);
+	len = pg_b64_encode((const void *) data, len, text, size - 1);
 	text[Max(len, 0)] = '\0';
 	return text;
 }
@@ -205,7 +206,7 @@ webhook_key(const char *secret, uint8 **key)
 		int			decoded;
 
 		*key = palloc(size);
-		decoded = pg_b64_decode(encoded, strlen(encoded), (char *) *key, size);
+		decoded = pg_b64_decode(encoded, strlen(encoded), (void *) *key, size);
 		if (decoded > 0)
 			return decoded;
 	}

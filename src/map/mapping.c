@@ -7,6 +7,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "base/compat.h"
 #include "base/nearest.h"
 #include "map/connector.h"
 #include "map/envelope.h"
@@ -51,7 +52,7 @@ struct RetlMapping
 
 /* ---- compiling ---- */
 
-static void invalid_mapping(const char *detail, const char *hint) pg_attribute_noreturn();
+pg_noreturn static void invalid_mapping(const char *detail, const char *hint);
 
 static void
 invalid_mapping(const char *detail, const char *hint)

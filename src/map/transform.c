@@ -9,6 +9,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "base/compat.h"
 #include "map/eval.h"
 
 PG_FUNCTION_INFO_V1(retl_transform);

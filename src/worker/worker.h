@@ -26,6 +26,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "base/compat.h"
 #include "base/shmem.h"
 
 /* What the launcher hands to a worker in bgw_extra. */
@@ -94,7 +95,7 @@ extern bool retl_worker_must_yield(void);
 extern bool retl_worker_should_leave(TimestampTz next_due);
 
 /* Leaves, telling when work is due in this database. */
-extern void retl_worker_leave(TimestampTz next_due) pg_attribute_noreturn();
+pg_noreturn extern void retl_worker_leave(TimestampTz next_due);
 
 /* Waits for the latch, for "next_due", or until it is time to leave. */
 extern void retl_worker_wait(TimestampTz next_due);
