@@ -121,15 +121,32 @@ SELECT r.id, m.name AS mapping, r.status, r.trigger, r.served_by, r.requested_at
        r.snapshot_seconds, r.plan_seconds, r.delivery_seconds, r.added, r.updated, r.deleted, r.unchanged, r.set_aside,
        r.sent, r.failed, r.retried, r.error_code,
        CASE WHEN a.own THEN r.error END AS error, CASE WHEN a.own THEN r.hint END AS hint
-  FROM (SELECT n.id, n.mapping, n.status, n.trigger, n.served_by, n.requested_at, n.started_at, n.finished_at,
+  FROM (SELECT n.id, n.mapping, COALESCE(s.status, n.status), n.trigger, n.served_by, n.requested_at, n.started_at,
+               COALESCE(s.finished_at, n.finished_at),
                n.snapshot_seconds, n.plan_seconds, n.delivery_seconds, n.added, n.updated, n.deleted, n.unchanged,
-               n.set_aside, n.sent, n.failed, n.retried, n.error_code, n.error, n.hint
+               n.set_aside, n.sent, n.failed, n.retried,
+               COALESCE(s.error_code, n.error_code), COALESCE(s.error, n.error), COALESCE(s.hint, n.hint)
           FROM retl.run n
+          -- one that was merged ends as the run that serves it
+          LEFT JOIN retl.run s ON s.id OPERATOR(pg_catalog.=) n.served_by AND n.finished_at IS NULL
          UNION ALL
-        SELECT q.id, q.mapping, 'queued', q.trigger, NULL, q.requested_at, NULL, NULL,
+        SELECT q.id, q.mapping,
+               -- whoever takes a snapshot holds the model's lock
+               CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l
+                                  WHERE l.locktype OPERATOR(pg_catalog.=) 'object'
+                                    AND l.classid OPERATOR(pg_catalog.=) 'retl.model'::pg_catalog.regclass
+                                    AND l.objid OPERATOR(pg_catalog.=) q.model::pg_catalog.oid
+                                    AND l.mode OPERATOR(pg_catalog.=) 'ShareUpdateExclusiveLock' AND l.granted
+                                    AND l.database OPERATOR(pg_catalog.=)
+                                        (SELECT d.oid FROM pg_catalog.pg_database d
+                                          WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))
+                    THEN 'snapshotting' ELSE 'queued' END, q.trigger, NULL, q.requested_at, NULL, NULL,
                NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL
           FROM retl.request q
-         WHERE NOT EXISTS (SELECT FROM retl.run n WHERE n.id OPERATOR(pg_catalog.=) q.id)) r
+         WHERE NOT EXISTS (SELECT FROM retl.run n WHERE n.id OPERATOR(pg_catalog.=) q.id))
+       AS r (id, mapping, status, trigger, served_by, requested_at, started_at, finished_at, snapshot_seconds,
+             plan_seconds, delivery_seconds, added, updated, deleted, unchanged, set_aside, sent, failed, retried,
+             error_code, error, hint)
   JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) r.mapping
   JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
  CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
