@@ -2,6 +2,7 @@
 #
 #   make demo     install what is missing, build, and watch a first sync
 #   make check    the whole test suite, on private servers
+#   make check-all  the same on every version of PostgreSQL that is supported
 #   make bench    a million rows to a packaged web server
 #   make && make install   for use, with PGXS
 
@@ -47,9 +48,10 @@ deps:
 check: deps
 	@/usr/bin/python3 -B test/lib/check.py
 
+# The same on this PostgreSQL and on packaged ones of the other versions, which
+# are unpacked below ~/.cache/retl. Needs root, and Debian's packages.
 check-all: deps
-	@echo "check-all is check: no other PostgreSQL versions are set up yet"
-	@/usr/bin/python3 -B test/lib/check.py
+	@/usr/bin/python3 -B test/lib/check_all.py
 
 demo: deps
 	@/usr/bin/python3 -B test/demo/demo.py

@@ -70,7 +70,9 @@ retl_owner_enter(RetlIdentity *saved, Oid role, const char *search_path)
 	save(saved);
 	retl_set_local("search_path", search_path ? search_path : SAFE_SEARCH_PATH);
 	retl_pin_settings();
-	retl_set_local("transaction_read_only", "on");
+	/* Not by retl_set_local(): 16 and later refuse GUC_ACTION_SAVE here. restore() undoes both. */
+	(void) set_config_option("transaction_read_only", "on", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	SetUserIdAndSecContext(role, saved->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

@@ -152,7 +152,7 @@ def program():
 
     with harness.Workplace("check", keep=bool(os.environ.get("KEEP"))) as place:
         print(f"{place.pg.version_text}, as {place.home_owner.pw_name}", flush=True)
-        place.build("check", ["RETL_TESTING=1"])
+        place.build(f"check-{place.pg.major}", ["RETL_TESTING=1"])
         tree = place.path("tree")
         place.copy(["test", "expected", "sql"], tree)
         with open(place.path("tap.conf"), "w") as conf:
