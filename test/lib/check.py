@@ -16,6 +16,9 @@ import harness  # noqa: E402
 
 TEST_TIMEOUT = 600
 
+# A TAP test with this line is long and the same for every PostgreSQL: check-all runs it once.
+ONE_VERSION = "\n# check-all: one version\n"
+
 # Tests that need no worker must not meet one.
 WITHOUT_WORKERS = ["retl.enabled = off"]
 WITH_WORKERS = ["retl.allowed_private_networks = '127.0.0.0/8'"]
@@ -163,6 +166,11 @@ def program():
         live = wanted("regress", [name for name in every if name.startswith("live_")])
         isolation = wanted("isolation", basenames(tree, ["test", "isolation", "specs"], ".spec"))
         taps = wanted("t", basenames(tree, ["test", "t"], ".pl"))
+        if os.environ.get("OTHER_VERSION"):
+            once = [name for name in taps if ONE_VERSION in read(os.path.join(tree, "test", "t", name + ".pl"))]
+            taps = [name for name in taps if name not in once]
+            if once:
+                print(f"on one version only, so not here: {' '.join('t/' + name for name in once)}", flush=True)
         unknown = [name for name in selected if name not in known and name not in ("regress", "isolation", "t")]
         if unknown:
             raise harness.Failure(f"no such test: {' '.join(unknown)}")

@@ -56,7 +56,7 @@ def check_version(version):
     tmp = tempfile.mkdtemp(prefix=f"retl-{version}-")
     try:
         os.chmod(tmp, 0o1777)
-        env["ONCE"] = "no"
+        env["OTHER_VERSION"] = "yes"
         env["PG_CONFIG"] = f"/usr/lib/postgresql/{version}/bin/pg_config"
         return check(roots.command(root, harness.ROOT, tmp, ["/usr/bin/python3", "-B", os.path.join("/retl", CHECK)], env))
     finally:
