@@ -40,3 +40,10 @@ retl_result_add(RetlResult *result, Datum value)
 
 	tuplestore_putvalues(result->store, result->descriptor, &value, &isnull);
 }
+
+void
+retl_result_add_row(RetlResult *result, const Datum *values, const bool *nulls)
+{
+	tuplestore_putvalues(result->store, result->descriptor, unconstify(Datum *, values),
+						 unconstify(bool *, nulls));
+}

@@ -32,7 +32,7 @@ SELECT p.oid::regprocedure
    AND has_function_privilege('public', p.oid, 'EXECUTE')
    -- these only read, as their caller or what is their caller's; snapshot_filter
    -- is called by models' owners and does nothing outside of a snapshot
-   AND p.proname NOT IN ('preview_model', 'preview_query', 'wait_for_run', 'worker_state', 'snapshot_filter')
+   AND p.proname NOT IN ('preview_model', 'preview_query', 'preview_mapping', 'wait_for_run', 'worker_state', 'snapshot_filter')
  ORDER BY 1;
 
 \echo Functions that are not as they should be
