@@ -5,7 +5,9 @@
  *
  * One per database: the launcher starts one, and a session-level lock keeps
  * another from serving beside it, whatever went wrong. The lock conflicts with
- * nothing else and goes with the process.
+ * nothing else. It is one of the user method, advisory locks' that is: session
+ * locks of the default method stay behind a process that ends outside of a
+ * transaction.
  */
 #include "postgres.h"
 
@@ -33,7 +35,6 @@ lock_delivery(void)
 	retl_worker_start_transaction();
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
 					   get_extension_oid("retl", false), DELIVERY_LOCK_SUBID);
-	/* session-level locks of this method alone are released by the end of a process */
 	tag.locktag_lockmethodid = USER_LOCKMETHOD;
 	locked = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 	retl_worker_commit();

@@ -254,6 +254,7 @@ look_after_workers(TimestampTz now, TimestampTz *wake_at)
 		{
 			pfree(handles[i]);
 			handles[i] = NULL;
+			register_at = 0;	/* a process was freed */
 		}
 		if (given_up)
 			ereport(LOG,
@@ -482,12 +483,29 @@ note_obstacles(bool slots_short, bool roles_unsound)
 	LWLockRelease(retl_shared->lock);
 }
 
+/* For them to see that they may not run. */
+static void
+wake_all_workers(void)
+{
+	LWLockAcquire(retl_shared->lock, LW_SHARED);
+	for (int i = 0; i < RETL_MAX_WORKERS; i++)
+	{
+		RetlWorker *worker = &retl_shared->workers[i];
+
+		if (worker->in_use && worker->proc != NULL)
+			SetLatch(&worker->proc->procLatch);
+	}
+	LWLockRelease(retl_shared->lock);
+}
+
 static void
 check_roles(Oid roles[RETL_WORKER_KINDS])
 {
 	char	   *wrong = retl_roles_check(roles);
 
 	note_obstacles(retl_shared->slots_short, wrong != NULL);
+	if (wrong != NULL)
+		wake_all_workers();
 	if (wrong != NULL && !unsound_logged)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -14,7 +15,7 @@
 #include "base/guc.h"
 #include "base/shmem.h"
 
-#define COLUMNS 7
+#define COLUMNS 8
 
 /* Why work of this kind does not begin; NULL: nothing is in its way. Caller holds the lock. */
 static const char *
@@ -68,6 +69,11 @@ retl_worker_state(PG_FUNCTION_ARGS)
 		for (int kind = 0; kind < RETL_WORKER_KINDS; kind++)
 			obstacles[kind] = "retl is not in shared_preload_libraries";
 	}
+	else if (RecoveryInProgress())
+	{
+		for (int kind = 0; kind < RETL_WORKER_KINDS; kind++)
+			obstacles[kind] = "the server is in recovery";
+	}
 	else
 	{
 		LWLockAcquire(retl_shared->lock, LW_SHARED);
@@ -93,17 +99,18 @@ retl_worker_state(PG_FUNCTION_ARGS)
 		bool		nulls[COLUMNS] = {0};
 
 		values[0] = CStringGetTextDatum(retl_worker_kind_name(kind));
-		values[1] = Int32GetDatum(pids[kind]);
-		nulls[1] = pids[kind] == 0;
-		values[2] = BoolGetDatum(state->wanted);
-		values[3] = TimestampTzGetDatum(state->due_at);
-		nulls[3] = state->due_at == DT_NOEND;
-		values[4] = Int32GetDatum(state->failures);
-		values[5] = TimestampTzGetDatum(state->retry_at);
-		nulls[5] = state->failures == 0;
+		values[1] = BoolGetDatum(db.presence == RETL_PRESENT);
+		values[2] = Int32GetDatum(pids[kind]);
+		nulls[2] = pids[kind] == 0;
+		values[3] = BoolGetDatum(state->wanted);
+		values[4] = TimestampTzGetDatum(state->due_at);
+		nulls[4] = state->due_at == DT_NOEND;
+		values[5] = Int32GetDatum(state->failures);
+		values[6] = TimestampTzGetDatum(state->retry_at);
+		nulls[6] = state->failures == 0;
 		if (obstacles[kind] != NULL)
-			values[6] = CStringGetTextDatum(obstacles[kind]);
-		nulls[6] = obstacles[kind] == NULL;
+			values[7] = CStringGetTextDatum(obstacles[kind]);
+		nulls[7] = obstacles[kind] == NULL;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -305,11 +305,29 @@ due_soon(TimestampTz next_due, TimestampTz now)
 		next_due < TimestampTzPlusMilliseconds(now, (int64) retl_worker_idle_timeout * 1000);
 }
 
+/* A worker that found nothing more to do has come through all there was: no failure any more. */
+static void
+end_streak(void)
+{
+	static bool ended = false;
+	RetlDatabase *db;
+
+	if (ended)
+		return;
+	ended = true;
+	LWLockAcquire(retl_shared->lock, LW_EXCLUSIVE);
+	db = retl_shmem_database(MyDatabaseId, false);
+	if (db != NULL)
+		db->kind[my_kind].failures = 0;
+	LWLockRelease(retl_shared->lock);
+}
+
 bool
 retl_worker_should_leave(TimestampTz next_due)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	end_streak();
 	if (asked_to_leave())
 		return true;
 	return now >= leave_at() && !due_soon(next_due, now);
