@@ -54,7 +54,7 @@ shown(const RetlHttpHeader *header)
 		return "v1," MASKED;
 	if (header->secret && strncmp(header->value, "Basic ", 6) == 0)
 		return "Basic " MASKED;
-	return header->value;
+	return header->secret && strstr(header->value, MASKED) == NULL ? MASKED : header->value;
 }
 
 static void
@@ -110,12 +110,12 @@ retl_mask_request(const RetlMask *mask, const char *stored, const char *body,
 		append_string(&out, shown(&headers[i]));
 	}
 	appendStringInfoString(&out, "}, \"body\": ");
-	if (body[0] == '\0')
+	if (request.body == NULL)
 		appendStringInfoString(&out, "null");
-	else if (retl_json_parse(body, strlen(body), &problem) != NULL)
-		appendStringInfoString(&out, body);
+	else if (retl_json_parse(request.body, request.body_len, &problem) != NULL)
+		appendStringInfoString(&out, request.body);
 	else
-		append_string(&out, body);
+		append_string(&out, request.body);
 	appendStringInfoChar(&out, '}');
 	return out.data;
 }

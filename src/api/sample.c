@@ -405,9 +405,9 @@ map(RetlSample *sample, RetlEnvelope *envelope, RetlSampleRow *row)
 							 &group, &record, &row->error))
 		return;
 	row->request = group.data;
-	retl_mapping_body_begin(sample->mapping, &body);
+	retl_mapping_body_begin(sample->mapping, group.data, &body);
 	retl_mapping_body_add(sample->mapping, &body, record.data, record.len, true);
-	retl_mapping_body_end(sample->mapping, &body);
+	retl_mapping_body_end(sample->mapping, group.data, &body);
 	row->body = body.data;
 }
 

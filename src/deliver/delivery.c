@@ -290,6 +290,18 @@ refuse(RetlQueueBatch *batch, const char *why, TimestampTz now)
 	add_outcome(batch, now);
 }
 
+/* A body that was made for this attempt stays with its batch. */
+static void
+keep_rendered(RetlQueueBatch *batch, RetlHttpRequest *request)
+{
+	batch->rendered = MemoryContextAllocHuge(delivery_context, request->body_len);
+	batch->rendered_len = request->body_len;
+	memcpy(batch->rendered, request->body, request->body_len);
+	if (request->body_secret)
+		explicit_bzero(unconstify(char *, request->body), request->body_len);
+	request->body = batch->rendered;
+}
+
 static void
 send_batch(RetlQueueBatch *batch, TimestampTz now)
 {
@@ -321,6 +333,8 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 		refuse(batch, error, now);
 	else
 	{
+		if (request.body != NULL && request.body != batch->body)
+			keep_rendered(batch, &request);
 		request.timeout_ms = destination->timeout_ms;
 		request.owner = batch;
 		if (!retl_http_submit(&request, &why))

@@ -40,6 +40,7 @@ typedef struct RetlHttpRequest
 	int			nheaders;
 	const char *body;			/* NULL: none. Must stay until the answer is there */
 	size_t		body_len;
+	bool		body_secret;	/* there is a secret in it: the owner wipes it */
 	int			timeout_ms;		/* from dispatch to the end of the answer */
 	void	   *owner;			/* comes back with the answer */
 } RetlHttpRequest;

@@ -80,6 +80,12 @@ retl_queue_unload(RetlQueueBatch *batch)
 	loaded_bytes -= batch->body_len;
 	pfree(batch->request);
 	batch->request = batch->body = NULL;
+	if (batch->rendered != NULL)
+	{
+		explicit_bzero(batch->rendered, batch->rendered_len);
+		pfree(batch->rendered);
+		batch->rendered = NULL;
+	}
 }
 
 void
@@ -513,6 +519,7 @@ take_body(void *arg, int64 id, const char *request, size_t request_len, const ch
 	if (utf8_body != body)
 		body_len = strlen(utf8_body);
 
+	batch->rendered = NULL;
 	batch->request = MemoryContextAllocHuge(queue_context, request_len + body_len + 2);
 	memcpy(batch->request, utf8_request, request_len);
 	batch->request[request_len] = '\0';

@@ -95,6 +95,8 @@ typedef struct RetlQueueBatch
 	char	   *request;		/* one chunk for request and body */
 	char	   *body;
 	size_t		body_len;
+	char	   *rendered;		/* the body as it is sent, where that is another, in a chunk of its own */
+	size_t		rendered_len;
 	bool		by_record;		/* may be bisected */
 	RetlLedgerResult result;
 } RetlQueueBatch;

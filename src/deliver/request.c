@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "base/json.h"
+#include "deliver/render.h"
 #include "deliver/request.h"
 
 typedef enum AuthType
@@ -20,14 +21,17 @@ typedef enum AuthType
 	AUTH_BASIC,
 	AUTH_HEADER,
 	AUTH_QUERY,
+	AUTH_HMAC,
 	AUTH_STANDARD_WEBHOOKS
 } AuthType;
 
 typedef struct Auth
 {
 	AuthType	type;
-	const char *secret;
+	const char *secret;			/* basic: NULL for no password */
 	bool		optional;
+	pg_cryptohash_type algorithm;	/* hmac */
+	bool		in_base64;		/* hmac: else hexadecimal */
 	const char *username;		/* basic: as such */
 	const char *username_secret;	/* basic: or from here */
 	const char *name;			/* header, query: header or parameter */
@@ -51,6 +55,7 @@ static const struct
 	{"basic", AUTH_BASIC},
 	{"header", AUTH_HEADER},
 	{"query", AUTH_QUERY},
+	{"hmac", AUTH_HMAC},
 	{"standard_webhooks", AUTH_STANDARD_WEBHOOKS},
 };
 
@@ -74,6 +79,32 @@ true_member(const RetlJson *object, const char *name)
 	RetlJson   *value = retl_json_member(object, name);
 
 	return value != NULL && value->type == RETL_JSON_BOOL && value->boolean;
+}
+
+static const char *
+compile_hmac(const RetlJson *entry, Auth *auth)
+{
+	static const struct
+	{
+		const char *name;
+		pg_cryptohash_type type;
+	}			algorithms[] = {{"sha256", PG_SHA256}, {"sha1", PG_SHA1}, {"sha512", PG_SHA512}};
+	const char *algorithm = string_member(entry, "algorithm");
+	const char *digits = string_member(entry, "encoding");
+
+	auth->algorithm = PG_SHA256;
+	auth->in_base64 = digits != NULL && strcmp(digits, "base64") == 0;
+	if (digits != NULL && !auth->in_base64 && strcmp(digits, "hex") != 0)
+		return "The encoding of the connector's signature must be hex or base64.";
+	for (int i = 0; algorithm != NULL && i < lengthof(algorithms); i++)
+	{
+		if (strcmp(algorithm, algorithms[i].name) == 0)
+		{
+			auth->algorithm = algorithms[i].type;
+			return NULL;
+		}
+	}
+	return algorithm == NULL ? NULL : "The algorithm of the connector's signature must be sha256, sha1 or sha512.";
 }
 
 /* Returns why the entry is not understood, or NULL. */
@@ -103,11 +134,11 @@ compile_auth(const RetlJson *entry, const RetlJson *settings, Auth *auth)
 	if (setting != NULL)
 		auth->username = string_member(settings, setting);
 
-	if (auth->secret == NULL)
+	if (auth->secret == NULL && auth->type != AUTH_BASIC)
 		return "The connector's authentication does not name a secret.";
-	if ((auth->type == AUTH_HEADER || auth->type == AUTH_QUERY) && auth->name == NULL)
+	if ((auth->type == AUTH_HEADER || auth->type == AUTH_QUERY || auth->type == AUTH_HMAC) && auth->name == NULL)
 		return "The connector's authentication does not name a header or parameter.";
-	return NULL;
+	return auth->type == AUTH_HMAC ? compile_hmac(entry, auth) : NULL;
 }
 
 RetlAuthentication *
@@ -235,6 +266,30 @@ webhook_signature(const char *secret, const char *id, const char *timestamp, con
 	return psprintf("v1,%s", base64(digest, sizeof(digest)));
 }
 
+/* HMAC of the body, as it is sent. */
+static char *
+body_signature(const Auth *auth, const char *secret, const char *body, size_t body_len)
+{
+	static const int lengths[] = {
+		[PG_SHA1] = 20, [PG_SHA256] = PG_SHA256_DIGEST_LENGTH, [PG_SHA512] = PG_SHA512_DIGEST_LENGTH
+	};
+	uint8		digest[PG_SHA512_DIGEST_LENGTH];
+	int			len = lengths[auth->algorithm];
+	char		hex[2 * PG_SHA512_DIGEST_LENGTH + 1];
+	pg_hmac_ctx *hmac = pg_hmac_create(auth->algorithm);
+
+	if (hmac == NULL || pg_hmac_init(hmac, (const uint8 *) secret, strlen(secret)) < 0 ||
+		pg_hmac_update(hmac, (const uint8 *) body, body_len) < 0 ||
+		pg_hmac_final(hmac, digest, len) < 0)
+		elog(ERROR, "could not compute a signature: %s", pg_hmac_error(hmac));
+	pg_hmac_free(hmac);
+	if (auth->in_base64)
+		return base64(digest, len);
+	for (int i = 0; i < len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return pstrdup(hex);
+}
+
 /* Appends "name=value", percent-encoded, to the query of a URL. */
 static char *
 with_parameter(const char *url, const char *name, const char *value)
@@ -267,8 +322,8 @@ static bool
 authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempotency_key, TimestampTz now,
 			 RetlHttpHeader *headers, RetlHttpRequest *request, char **error)
 {
-	const char *fault;
-	const char *secret = retl_secrets_get(secrets, auth->secret, &fault);
+	const char *fault = NULL;
+	const char *secret = auth->secret != NULL ? retl_secrets_get(secrets, auth->secret, &fault) : "";
 	const char *username = auth->username;
 	bool		fits = true;
 
@@ -294,11 +349,17 @@ authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempoten
 
 				if (auth->username_secret != NULL)
 					username = retl_secrets_get(secrets, auth->username_secret, &fault);
-				if (username == NULL)
-				{
+				if (username == NULL && fault != NULL)
+					*error = psprintf("Secret \"%s\" of the destination cannot be read: %s.",
+									  auth->username_secret, fault);
+				else if (username == NULL && auth->optional)
+					return true;
+				else if (username == NULL && auth->username_secret != NULL)
+					*error = psprintf("Secret \"%s\" of the destination is not set.", auth->username_secret);
+				else if (username == NULL)
 					*error = pstrdup("The user name for basic authentication is not set.");
+				if (username == NULL)
 					return false;
-				}
 				pair = psprintf("%s:%s", username, secret);
 				fits = add(headers, request, "Authorization",
 						   psprintf("Basic %s", base64((const uint8 *) pair, strlen(pair))), true);
@@ -312,6 +373,12 @@ authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempoten
 		case AUTH_QUERY:
 			request->url = with_parameter(request->url, auth->name, secret);
 			request->url_secret = true;
+			break;
+		case AUTH_HMAC:
+			fits = add(headers, request, auth->name,
+					   psprintf("%s%s", auth->prefix ? auth->prefix : "",
+								body_signature(auth, secret, request->body ? request->body : "",
+											   request->body_len)), true);
 			break;
 		case AUTH_STANDARD_WEBHOOKS:
 			{
@@ -332,6 +399,24 @@ authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempoten
 	return fits;
 }
 
+/* A URL that is a secret as a whole. */
+static bool
+take_url(RetlSlice stored, const RetlSecrets *secrets, RetlHttpRequest *request, char **error)
+{
+	char	   *name = slice_cstring(retl_slice_member(stored, "url_secret", strlen("url_secret")));
+	const char *fault;
+
+	if (name == NULL)
+		return true;
+	request->url = retl_secrets_get(secrets, name, &fault);
+	request->url_secret = true;
+	if (request->url == NULL && fault != NULL)
+		*error = psprintf("Secret \"%s\" of the destination cannot be read: %s.", name, fault);
+	else if (request->url == NULL)
+		*error = psprintf("Secret \"%s\" of the destination is not set.", name);
+	return request->url != NULL;
+}
+
 bool
 retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *secrets,
 				   const char *stored, const char *body, size_t body_len,
@@ -346,6 +431,9 @@ retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *
 	request->headers = headers;
 	request->method = slice_cstring(retl_slice_member(slice, "method", strlen("method")));
 	request->url = slice_cstring(retl_slice_member(slice, "url", strlen("url")));
+	body = retl_render_body(slice, body, body_len, secrets, &body_len, &request->body_secret, error);
+	if (body == NULL || !take_url(slice, secrets, request, error))
+		return false;
 	if (body_len > 0)
 	{
 		request->body = body;
@@ -389,7 +477,7 @@ retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *
 		}
 	}
 	if (request->body != NULL && !has_type)
-		add(headers, request, "Content-Type", "application/json", false);
+		add(headers, request, "Content-Type", retl_render_type(slice), false);
 	if (authentication->idempotency_header != NULL)
 		add(headers, request, authentication->idempotency_header, idempotency_key, false);
 

@@ -6,10 +6,13 @@
  * Reads of a connector definition, all of it optional:
  *		"auth": [{"type": ..., "secret": name, "optional": bool}, ...]
  *			bearer				Authorization: Bearer SECRET
- *			basic				Authorization: Basic base64(USER:SECRET); the user's name is "username", or
- *								the setting or secret that "username_setting" or "username_secret" names
+ *			basic				Authorization: Basic base64(USER:SECRET), the password empty where no secret is
+ *								named; the user's name is "username", or the setting or secret that
+ *								"username_setting" or "username_secret" names
  *			header				"header": name, "prefix": text before the secret
  *			query				"parameter": name
+ *			hmac				"header": name, "prefix", "algorithm": sha256, sha1 or sha512, "encoding": hex or
+ *								base64: HMAC of the body
  *			standard_webhooks	webhook-id, webhook-timestamp, webhook-signature
  *		"idempotency": {"header": name}
  *
@@ -40,7 +43,9 @@ extern RetlAuthentication *retl_request_compile(const char *connector, const cha
 /*
  * Fills in "request", but for timeout and owner. Header values are made in the current
  * memory context, which the caller resets or deletes after submitting; "headers" has
- * room for RETL_REQUEST_HEADERS. "stored" is {"method", "url", "headers"}.
+ * room for RETL_REQUEST_HEADERS. "stored" is {"method", "url", "headers", ...} as
+ * map/mapping.h has it. The request's body is the stored one, or a rendered one
+ * in the current memory context, which has to be kept until the answer is there.
  *
  * Returns false and *error (palloc'd, a sentence without a secret in it) when
  * the request cannot be sent.

@@ -63,11 +63,19 @@ retl_field_compile(RetlFieldType *field, const char *name, int namelen, const Re
 		field->minimum = number_member(declaration, "minimum", place);
 		field->maximum = number_member(declaration, "maximum", place);
 	}
+	text = retl_connector_member(declaration, "as", RETL_JSON_STRING, false, place);
+	if (text != NULL && (!retl_time_form(text, &field->time) ||
+						 (field->type != RETL_TYPE_DATETIME && field->type != RETL_TYPE_OBJECT)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("definition of the connector is not valid"),
+				 errdetail("Member \"as\" of %s must be unix, unix_ms, iso or date, of a datetime or an object.", place)));
 	text = retl_connector_member(declaration, "format", RETL_JSON_STRING, false, place);
 	if (text != NULL)
 		field->format = retl_json_cstring(text);
-	else if (field->type == RETL_TYPE_DATETIME)
+	else if (field->type == RETL_TYPE_DATETIME && field->time == RETL_TIME_AS_IT_IS)
 		field->format = "date-like";
+	field->rename = retl_connector_member(declaration, "rename", RETL_JSON_OBJECT, false, place);
 	field->additional = is_true(declaration, "additionalProperties");
 	properties = retl_connector_member(declaration, "properties", RETL_JSON_OBJECT, false, place);
 	field->nproperties = -1;
@@ -81,6 +89,7 @@ retl_field_compile(RetlFieldType *field, const char *name, int namelen, const Re
 	}
 	field->plain = !field->multiple && field->choices == NULL && field->minimum == NULL &&
 		field->maximum == NULL && field->properties == NULL &&
+		field->time == RETL_TIME_AS_IT_IS && field->rename == NULL &&
 		(field->format == NULL || strcmp(field->format, "url") == 0);
 }
 
@@ -457,7 +466,12 @@ coerce_one(Check *check, const RetlFieldType *field, RetlJson *value)
 	if (field->type == RETL_TYPE_OBJECT)
 	{
 		if (value->type == RETL_JSON_OBJECT)
-			return coerce_object(check, field, value);
+		{
+			value = coerce_object(check, field, value);
+			if (field->time != RETL_TIME_AS_IT_IS)
+				value = retl_convert_times(value, field->time);
+			return field->rename != NULL ? retl_convert_names(value, field->rename) : value;
+		}
 		wrong_type(check, field, value);
 		return NULL;
 	}
@@ -476,6 +490,12 @@ coerce_one(Check *check, const RetlFieldType *field, RetlJson *value)
 		wrong_type(check, field, value);
 	else
 		check_scalar(check, field, coerced);
+	if (coerced != NULL && field->type == RETL_TYPE_DATETIME && field->time != RETL_TIME_AS_IT_IS)
+	{
+		coerced = retl_convert_time(coerced, field->time);
+		if (coerced == NULL)
+			complain(check, "must be a date, a date and time, or a Unix time but it was not");
+	}
 	return coerced;
 }
 

@@ -17,6 +17,7 @@
 #include "nodes/pg_list.h"
 
 #include "map/connector.h"
+#include "map/convert.h"
 #include "map/value.h"
 
 typedef struct RetlFieldType RetlFieldType;
@@ -35,6 +36,8 @@ struct RetlFieldType
 	const RetlJson *minimum;
 	const RetlJson *maximum;
 	char	   *format;
+	RetlTimeForm time;			/* of a datetime, or of those in an object */
+	const RetlJson *rename;		/* of an object's members, or NULL */
 	bool		additional;		/* keep undeclared members */
 	int			nproperties;	/* declared members; -1: any */
 	RetlFieldType *properties;

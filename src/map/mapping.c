@@ -47,6 +47,8 @@ struct RetlMapping
 	bool		takes[OPERATIONS];
 	int			batch_records;
 	int			batch_bytes;
+	int			record_bytes;	/* 0: any */
+	const RetlJson *one_of;		/* groups of fields of which a payload has one at least, or NULL */
 	RetlWire   *wire;
 };
 
@@ -108,17 +110,51 @@ parse(const char *text, const char *what)
 	return json;
 }
 
+/* Whether a declaration has this alias, a name by which it is also found. */
+static bool
+has_alias(const RetlJson *declaration, const char *name, int len)
+{
+	RetlJson   *aliases = retl_json_member(declaration, "alias");
+
+	for (int i = 0; aliases != NULL && aliases->type == RETL_JSON_ARRAY && i < aliases->len; i++)
+	{
+		const RetlJson *alias = aliases->items[i];
+
+		if (alias->type == RETL_JSON_STRING && alias->len == len && memcmp(alias->text, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The declaration of this name or alias, among the members of an object; NULL: there is none. */
+static const RetlJsonMember *
+find_declaration(const RetlJson *declarations, const char *name, int len)
+{
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < declarations->len; i++)
+		{
+			const RetlJsonMember *member = &declarations->members[i];
+
+			if (pass == 0 ? member->keylen == len && memcmp(member->key, name, len) == 0 :
+				has_alias(member->value, name, len))
+				return member;
+		}
+	}
+	return NULL;
+}
+
 static RetlJson *
 find_action(const RetlJson *connector, const char *name)
 {
 	RetlJson   *actions = retl_connector_member(connector, "actions", RETL_JSON_OBJECT, true, "the connector");
-	RetlJson   *action = retl_json_member(actions, name);
+	const RetlJsonMember *action = find_declaration(actions, name, strlen(name));
 	const char **names = palloc(Max(actions->len, 1) * sizeof(char *));
 	const char *nearest;
 	StringInfoData list;
 
 	if (action != NULL)
-		return action;
+		return action->value;
 	initStringInfo(&list);
 	for (int i = 0; i < actions->len; i++)
 	{
@@ -173,6 +209,19 @@ add_field(RetlMapping *mapping, const RetlJsonMember *declared)
 	return field;
 }
 
+static Field *
+find_field(const RetlMapping *mapping, const char *name, int len)
+{
+	for (int i = 0; i < mapping->nfields; i++)
+	{
+		Field	   *field = &mapping->fields[i];
+
+		if (field->len == len && memcmp(field->name, name, len) == 0)
+			return field;
+	}
+	return NULL;
+}
+
 /* Sentences, one after the other. */
 static char *
 join(const List *errors)
@@ -222,7 +271,9 @@ compile_field(RetlMapping *mapping, const RetlJsonMember *declared, const RetlJs
 static bool
 is_platform_key(const RetlJsonMember *member)
 {
-	static const char *const hooks[] = {"onMappingSave", "retlOnMappingSave"};
+	static const char *const hooks[] = {
+		"onMappingSave", "retlOnMappingSave", "enable_batching", "batch_size", "batch_keys", "batch_bytes"
+	};
 
 	if (member->keylen >= strlen(PLATFORM_PREFIX) &&
 		memcmp(member->key, PLATFORM_PREFIX, strlen(PLATFORM_PREFIX)) == 0)
@@ -263,12 +314,13 @@ compile_fields(RetlMapping *mapping, const RetlJson *fields, const RetlJson *dec
 	for (int i = 0; i < fields->len; i++)
 	{
 		const RetlJsonMember *member = &fields->members[i];
-		RetlJsonMember field = *member;
+		const RetlJsonMember *field = find_declaration(declared, member->key, member->keylen);
 
-		if (retl_json_get(declared, member->key, member->keylen) != NULL)
+		if (field != NULL)
 		{
-			field.value = retl_json_get(declared, member->key, member->keylen);
-			compile_field(mapping, &field, member->value);
+			if (find_field(mapping, field->key, field->keylen) != NULL)
+				invalid_mapping(psprintf("Field \"%.*s\" is mapped twice.", field->keylen, field->key), NULL);
+			compile_field(mapping, field, member->value);
 		}
 		else if (!is_platform_key(member))
 			unknown_field(declared, pnstrdup(member->key, member->keylen));
@@ -277,8 +329,47 @@ compile_fields(RetlMapping *mapping, const RetlJson *fields, const RetlJson *dec
 	{
 		const RetlJsonMember *member = &declared->members[i];
 
-		if (retl_json_get(fields, member->key, member->keylen) == NULL)
+		if (find_field(mapping, member->key, member->keylen) == NULL)
 			compile_field(mapping, member, retl_json_member(member->value, "default"));
+	}
+}
+
+/* "a, b" of the names of one group. */
+static char *
+list_names(const RetlJson *group)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < group->len; i++)
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", retl_json_cstring(group->items[i]));
+	return list.data;
+}
+
+/* Of each group, some field must be mapped. */
+static void
+compile_one_of(RetlMapping *mapping, const RetlJson *action)
+{
+	mapping->one_of = retl_connector_member(action, "one_of", RETL_JSON_ARRAY, false, "the action");
+	if (mapping->one_of == NULL || mapping->whole != NULL)
+		return;
+	for (int i = 0; i < mapping->one_of->len; i++)
+	{
+		const RetlJson *group = mapping->one_of->items[i];
+		bool		mapped = false;
+
+		for (int j = 0; j < group->len; j++)
+		{
+			const Field *field = find_field(mapping, group->items[j]->text, group->items[j]->len);
+
+			mapped |= field != NULL && field->node != NULL;
+		}
+		if (!mapped)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("one of the fields %s is required", list_names(group)),
+					 errhint("Map one of them, for example \"%s\": {\"@path\": \"$.column\"}.",
+							 retl_json_cstring(group->items[0]))));
 	}
 }
 
@@ -304,6 +395,7 @@ set_limits(RetlMapping *mapping, const RetlJson *action, const RetlJson *setting
 
 	mapping->batch_records = batch_size > 0 ? batch_size : Max(limit(batch, "records", settings), 1);
 	mapping->batch_bytes = limit(batch, "bytes", settings);
+	mapping->record_bytes = limit(batch, "record_bytes", settings);
 	if (batch == NULL)
 		maximum = 1;
 	if (batch_size < 0 || (maximum > 0 && mapping->batch_records > maximum))
@@ -377,6 +469,7 @@ retl_mapping_compile(const char *connector_text, const char *action_name, const 
 	set_operations(mapping, action);
 	set_limits(mapping, action, settings, batch_size);
 	compile_fields(mapping, fields, declared);
+	compile_one_of(mapping, action);
 	compile_request(mapping, connector, action, settings);
 	return mapping;
 }
@@ -460,19 +553,35 @@ static RetlSlice
 written_field(void *arg, const char *name, int len)
 {
 	RetlMapping *mapping = arg;
+	const Field *field = find_field(mapping, name, len);
 	RetlSlice	value = {NULL, 0};
 
-	for (int i = 0; i < mapping->nfields; i++)
+	if (field != NULL && field->present)
 	{
-		const Field *field = &mapping->fields[i];
-
-		if (field->len == len && memcmp(field->name, name, len) == 0 && field->present)
-		{
-			value.data = mapping->payload->data + field->start;
-			value.len = field->valuelen;
-		}
+		value.data = mapping->payload->data + field->start;
+		value.len = field->valuelen;
 	}
 	return value;
+}
+
+/* Whether the payload has a value other than null for one field of each group. */
+static void
+require_one_of(const RetlMapping *mapping, List **errors)
+{
+	for (int i = 0; mapping->one_of != NULL && i < mapping->one_of->len; i++)
+	{
+		const RetlJson *group = mapping->one_of->items[i];
+		bool		present = false;
+
+		for (int j = 0; j < group->len && !present; j++)
+		{
+			const Field *field = find_field(mapping, group->items[j]->text, group->items[j]->len);
+
+			present = field != NULL && field->present && mapping->payload->data[field->start] != 'n';
+		}
+		if (!present)
+			*errors = lappend(*errors, psprintf("One of the fields %s is required.", list_names(group)));
+	}
 }
 
 /*
@@ -521,11 +630,10 @@ write_fields(RetlMapping *mapping, const RetlJson *whole, StringInfo payload, ch
 	}
 	appendStringInfoCharMacro(payload, '}');
 
+	mapping->payload = payload;
+	require_one_of(mapping, &errors);
 	if (mapping->requires)
-	{
-		mapping->payload = payload;
 		retl_fields_require(mapping->types, mapping->nfields, written_field, mapping, &errors);
-	}
 	if (errors != NIL)
 		*error = join(errors);
 	return errors == NIL;
@@ -571,14 +679,23 @@ bool
 retl_mapping_record(RetlMapping *mapping, const RetlEnvelope *envelope, const char *payload,
 					int payload_len, StringInfo group, StringInfo record, char **error)
 {
-	return retl_wire_record(mapping->wire, envelope, retl_slice(payload, payload_len),
-							   group, record, error);
+	int			start = record->len;
+
+	if (!retl_wire_record(mapping->wire, envelope, retl_slice(payload, payload_len), group, record, error))
+		return false;
+	if (mapping->record_bytes > 0 && record->len - start > mapping->record_bytes)
+	{
+		*error = psprintf("The record has %d bytes, and the destination takes %d at most.",
+						  record->len - start, mapping->record_bytes);
+		return false;
+	}
+	return true;
 }
 
 void
-retl_mapping_body_begin(const RetlMapping *mapping, StringInfo body)
+retl_mapping_body_begin(const RetlMapping *mapping, const char *group, StringInfo body)
 {
-	retl_wire_body_begin(mapping->wire, body);
+	retl_wire_body_begin(mapping->wire, group, body);
 }
 
 void
@@ -591,7 +708,7 @@ retl_mapping_body_add(const RetlMapping *mapping, StringInfo body, const char *r
 }
 
 void
-retl_mapping_body_end(const RetlMapping *mapping, StringInfo body)
+retl_mapping_body_end(const RetlMapping *mapping, const char *group, StringInfo body)
 {
-	retl_wire_body_end(mapping->wire, body);
+	retl_wire_body_end(mapping->wire, group, body);
 }

@@ -87,18 +87,22 @@ extern bool retl_mapping_comparable(RetlMapping *mapping, const RetlEnvelope *en
 									StringInfo payload, char **error);
 
 /*
- * From a payload: "group", JSON text {"method", "url", "headers"} (records
+ * From a payload: "group", JSON text {"method", "url", "headers", ...} (records
  * with equal text may share a request), and "record", the JSON text of this
- * record in the body. False and *error as above.
+ * record in the body. False and *error as above. What else a group may have in it:
+ *		"url_secret"	name of the secret that is the URL, then "url" is empty
+ *		"encode"		what is made of the body when it is sent
+ *		"body"			what stands before and behind the records
+ *		"holes"			where secrets belong in the body, see marks.h
  */
 extern bool retl_mapping_record(RetlMapping *mapping, const RetlEnvelope *envelope,
 								const char *payload, int payload_len,
 								StringInfo group, StringInfo record, char **error);
 
-/* The body of a request of several records: begin, then add each, then end. */
-extern void retl_mapping_body_begin(const RetlMapping *mapping, StringInfo body);
+/* The body of a request: begin, then add each record of the group, then end. */
+extern void retl_mapping_body_begin(const RetlMapping *mapping, const char *group, StringInfo body);
 extern void retl_mapping_body_add(const RetlMapping *mapping, StringInfo body,
 								  const char *record, int record_len, bool first);
-extern void retl_mapping_body_end(const RetlMapping *mapping, StringInfo body);
+extern void retl_mapping_body_end(const RetlMapping *mapping, const char *group, StringInfo body);
 
 #endif							/* RETL_MAPPING_H */

@@ -98,11 +98,11 @@ retl_test_map(PG_FUNCTION_ARGS)
 		if (ok)
 		{
 			report(&out, "record", true, &record, NULL);
-			retl_mapping_body_begin(mapping, &body);
+			retl_mapping_body_begin(mapping, group.data, &body);
 			retl_mapping_body_add(mapping, &body, record.data, record.len, true);
 			if (retl_mapping_batch_records(mapping) > 1)
 				retl_mapping_body_add(mapping, &body, record.data, record.len, false);
-			retl_mapping_body_end(mapping, &body);
+			retl_mapping_body_end(mapping, group.data, &body);
 			report(&out, "body", true, &body, NULL);
 		}
 	}

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "map/connector.h"
+#include "map/marks.h"
 #include "map/wire.h"
 
 typedef enum Slot
@@ -23,7 +24,10 @@ typedef struct Templates
 	RetlNode   *url;
 	RetlNode   *headers;
 	RetlNode   *record;
-	char	   *group;			/* if the same for all records */
+	RetlNode   *body;			/* with marks; NULL: the record itself, or none */
+	bool		no_body;
+	char	   *tail;			/* members of the group that are the same for all records */
+	char	   *group;			/* if all of it is */
 	int			group_len;
 } Templates;
 
@@ -34,8 +38,9 @@ struct RetlWire
 	int			nfields;
 	char	   *base_url;		/* for URLs that start with "/"; NULL: none */
 	Templates	templates[OPERATIONS];
-	char	   *body_prefix;
-	char	   *body_suffix;
+	RetlMarks	marks;
+	bool		several;		/* requests carry more than one record */
+	bool		has_bodies;		/* some body is more than its records */
 
 	/* of the record in work */
 	RetlSlice	payload;
@@ -194,10 +199,18 @@ write_url(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
 	int			len;
 	const char *text = template_text(wire, node, "URL", &len, error);
 	const char *problem;
+	char	   *secret;
 	int			slashes = 0;
 
 	if (text == NULL)
 		return false;
+	secret = retl_marks_secret(&wire->marks, text, len);
+	if (secret != NULL)
+	{
+		appendStringInfoString(out, "\"\",\"url_secret\":");
+		retl_json_write_string(out, secret, strlen(secret));
+		return true;
+	}
 	initStringInfo(&url);
 	if (len > 0 && text[0] == '/' && wire->base_url != NULL)
 		appendStringInfoString(&url, wire->base_url);
@@ -328,6 +341,37 @@ write_headers(RetlWire *wire, const RetlNode *node, StringInfo out, char **error
 	return true;
 }
 
+/* What stands around the records in the body, and where secrets belong. */
+static bool
+write_body(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
+{
+	StringInfoData text;
+	StringInfoData before;
+	StringInfoData behind;
+	StringInfoData holes;
+
+	initStringInfo(&text);
+	initStringInfo(&before);
+	initStringInfo(&behind);
+	initStringInfo(&holes);
+	(void) retl_emit(node, &wire->base, RETL_UNDEFINED, &text, error);
+	if (*error != NULL)
+		return false;
+	if (!retl_marks_cut(&wire->marks, text.data, text.len, &before, &behind, &holes))
+	{
+		*error = pstrdup("body of the request has no place for its records");
+		return false;
+	}
+	appendStringInfoString(out, ",\"body\":[");
+	retl_json_write_string(out, before.data, before.len);
+	appendStringInfoChar(out, ',');
+	retl_json_write_string(out, behind.data, behind.len);
+	appendStringInfoChar(out, ']');
+	if (holes.len > 0)
+		appendStringInfo(out, ",\"holes\":[%s]", holes.data);
+	return true;
+}
+
 static bool
 write_group(RetlWire *wire, const Templates *templates, StringInfo out, char **error)
 {
@@ -339,6 +383,9 @@ write_group(RetlWire *wire, const Templates *templates, StringInfo out, char **e
 		return false;
 	appendStringInfoString(out, ",\"headers\":");
 	if (!write_headers(wire, templates->headers, out, error))
+		return false;
+	appendStringInfoString(out, templates->tail);
+	if (templates->body != NULL && !write_body(wire, templates->body, out, error))
 		return false;
 	appendStringInfoChar(out, '}');
 	return true;
@@ -357,6 +404,8 @@ retl_wire_record(RetlWire *wire, const RetlEnvelope *envelope, RetlSlice payload
 		appendBinaryStringInfo(group, templates->group, templates->group_len);
 	else if (!write_group(wire, templates, group, error))
 		return false;
+	if (templates->no_body)
+		return true;
 	if (!retl_emit(templates->record, &wire->base, RETL_UNDEFINED, record, error) && *error == NULL)
 		*error = pstrdup("the record is empty");
 	return *error == NULL;
@@ -391,24 +440,87 @@ compile_template(RetlWire *wire, const RetlJson *template, const RetlJson *const
 	return node;
 }
 
-/* Member "name" of the request, or as it is written for one operation. */
+/*
+ * Member "name" of the request, as it is written for requests of several
+ * records, for one operation, or for all.
+ */
 static RetlJson *
-request_member(const RetlJson *definition, RetlOperation operation, const char *name)
+request_member(const RetlWire *wire, const RetlJson *definition, RetlOperation operation, const char *name)
 {
-	RetlJson   *own = retl_json_member(retl_json_member(definition, retl_operation_name(operation)), name);
+	const RetlJson *several = retl_json_member(definition, "several");
+	const RetlJson *own = retl_json_member(definition, retl_operation_name(operation));
+	RetlJson   *member = NULL;
 
-	return own != NULL ? own : retl_json_member(definition, name);
+	if (wire->several)
+	{
+		member = retl_json_member(retl_json_member(several, retl_operation_name(operation)), name);
+		if (member == NULL)
+			member = retl_json_member(several, name);
+		if (member == NULL && strcmp(name, "body") == 0)
+			member = retl_json_member(definition, "batch_body");
+	}
+	if (member == NULL)
+		member = retl_json_member(own, name);
+	return member != NULL ? member : retl_json_member(definition, name);
 }
 
 static RetlNode *
 compile_member(RetlWire *wire, const RetlJson *definition, RetlOperation operation,
 			   const char *name, const char *otherwise, const RetlJson *constants)
 {
-	RetlJson   *template = request_member(definition, operation, name);
+	RetlJson   *template = request_member(wire, definition, operation, name);
 
 	if (template == NULL)
 		template = retl_json_parse(otherwise, strlen(otherwise), NULL);
 	return compile_template(wire, template, constants, name);
+}
+
+/* JSON is what is stored; these are made of it when a request is sent. */
+static const char *const encodings[] = {"json", "form", "lines", "csv"};
+
+static void
+compile_encoding(RetlWire *wire, const RetlJson *definition, RetlOperation operation)
+{
+	RetlJson   *encode = request_member(wire, definition, operation, "encode");
+
+	wire->templates[operation].tail = "";
+	if (encode == NULL)
+		return;
+	for (int i = 0; i < lengthof(encodings); i++)
+	{
+		if (!retl_json_is_string(encode, encodings[i]))
+			continue;
+		if (i > 0)
+			wire->templates[operation].tail = psprintf(",\"encode\":\"%s\"", encodings[i]);
+		return;
+	}
+	invalid("encode", "it must be json, form, lines or csv");
+}
+
+static void
+compile_body(RetlWire *wire, const RetlJson *definition, RetlOperation operation, const RetlJson *constants)
+{
+	Templates  *templates = &wire->templates[operation];
+	RetlJson   *body = request_member(wire, definition, operation, "body");
+	int			several = 0,
+				one = 0;
+
+	if (body == NULL)
+		return;
+	if (body->type == RETL_JSON_NULL)
+	{
+		if (wire->several)
+			invalid("body", "requests without one cannot carry several records");
+		templates->no_body = true;
+		return;
+	}
+	retl_marks_count(&wire->marks, body, &several, &one);
+	if (several + one != 1)
+		invalid("body", "it must have {\"@records\": true} or {\"@record\": true} in it, once");
+	if (one && wire->several)
+		invalid("body", "it has room for one record, and requests carry several");
+	templates->body = compile_template(wire, body, constants, "body");
+	wire->has_bodies = true;
 }
 
 /* The request's head now, if it does not depend on the record. */
@@ -420,7 +532,8 @@ precompute_group(RetlWire *wire, Templates *templates)
 	char	   *error = NULL;
 
 	if (!retl_is_constant(templates->method, &ignored) || !retl_is_constant(templates->url, &ignored) ||
-		!retl_is_constant(templates->headers, &ignored))
+		!retl_is_constant(templates->headers, &ignored) ||
+		(templates->body != NULL && !retl_is_constant(templates->body, &ignored)))
 		return;
 	initStringInfo(&group);
 	if (!write_group(wire, templates, &group, &error))
@@ -446,81 +559,26 @@ constant_text(const RetlNode *node, const char *what)
 	return pnstrdup(text, len);
 }
 
-/* Stands for the records while a body's template is compiled. */
-#define RECORDS_MARK "\001records\001"
-#define RECORDS_MARK_JSON "\"\\u0001records\\u0001\""
-
-/* The template with {"@records": true} or {"@record": true} made the mark. */
-static RetlJson *
-mark_records(RetlJson *template, int *several, int *one)
-{
-	if (template->type == RETL_JSON_OBJECT)
-	{
-		bool		is_several = template->len == 1 && retl_json_member(template, "@records") != NULL;
-		bool		is_one = template->len == 1 && retl_json_member(template, "@record") != NULL;
-
-		*several += is_several;
-		*one += is_one;
-		if (is_several || is_one)
-			return retl_json_string(RECORDS_MARK, strlen(RECORDS_MARK));
-		for (int i = 0; i < template->len; i++)
-			template->members[i].value = mark_records(template->members[i].value, several, one);
-	}
-	else if (template->type == RETL_JSON_ARRAY)
-	{
-		for (int i = 0; i < template->len; i++)
-			template->items[i] = mark_records(template->items[i], several, one);
-	}
-	return template;
-}
-
-static void
-compile_body(RetlWire *wire, const RetlJson *definition, const RetlJson *constants,
-			 int batch_records)
-{
-	RetlJson   *body = retl_json_member(definition, "body");
-	RetlJson   *batch_body = retl_json_member(definition, "batch_body");
-	RetlValue	value;
-	char	   *text;
-	char	   *mark;
-	int			several = 0,
-				one = 0;
-
-	if (batch_records > 1 && batch_body != NULL)
-		body = batch_body;
-	if (body == NULL)
-	{
-		wire->body_prefix = batch_records > 1 ? "[" : "";
-		wire->body_suffix = batch_records > 1 ? "]" : "";
-		return;
-	}
-	body = mark_records(body, &several, &one);
-	if (several + one != 1)
-		invalid("body", "it must have {\"@records\": true} or {\"@record\": true} in it, once");
-	if (one && batch_records > 1)
-		invalid("body", "it has room for one record, and requests carry several");
-	if (!retl_is_constant(compile_template(wire, body, constants, "body"), &value))
-		invalid("body", "it must depend on settings alone");
-	text = pnstrdup(value.slice.data, value.slice.len);
-	mark = strstr(text, RECORDS_MARK_JSON);
-	if (mark == NULL)
-		invalid("body", "its records are inside a directive");
-	wire->body_prefix = psprintf("%.*s%s", (int) (mark - text), text, several ? "[" : "");
-	wire->body_suffix = psprintf("%s%s", several ? "]" : "", mark + strlen(RECORDS_MARK_JSON));
-}
-
-/* base_url: a template, or {"setting": name, "values": {value: url}}. */
+/*
+ * base_url: a template, or {"setting": name, "values": {value: url}}, with
+ * "override", a setting that is used instead if it is set.
+ */
 static void
 compile_base_url(RetlWire *wire, const RetlJson *connector, const RetlJson *settings,
 				 const RetlJson *constants)
 {
 	RetlJson   *base = retl_json_member(connector, "base_url");
 	RetlJson   *setting = retl_json_member(base, "setting");
+	RetlJson   *override = retl_json_member(base, "override");
 	const char *problem;
 
 	if (base == NULL)
 		return;
-	if (setting != NULL && setting->type == RETL_JSON_STRING)
+	if (override != NULL && override->type == RETL_JSON_STRING)
+		override = retl_json_get(settings, override->text, override->len);
+	if (override != NULL && override->type == RETL_JSON_STRING)
+		base = override;
+	else if (setting != NULL && setting->type == RETL_JSON_STRING)
 	{
 		RetlJson   *value = retl_json_get(settings, setting->text, setting->len);
 
@@ -548,7 +606,10 @@ retl_wire_compile(const RetlJson *connector, const RetlJson *action, const RetlJ
 	wire->fields = fields;
 	wire->nfields = nfields;
 	wire->values = palloc0(Max(nfields, 1) * sizeof(RetlSlice));
+	wire->several = batch_records > 1;
 	retl_json_set(constants, "settings", 8, unconstify(RetlJson *, settings));
+	retl_marks_init(&wire->marks);
+	(void) retl_marks_place(&wire->marks, definition);
 
 	compile_base_url(wire, connector, settings, constants);
 	for (int i = 0; i < OPERATIONS; i++)
@@ -560,20 +621,41 @@ retl_wire_compile(const RetlJson *connector, const RetlJson *action, const RetlJ
 		templates->headers = compile_member(wire, definition, i, "headers", "{}", constants);
 		templates->record = compile_member(wire, definition, i, "record", "{\"@path\": \"$.fields\"}",
 										   constants);
+		compile_encoding(wire, definition, i);
+		compile_body(wire, definition, i, constants);
 		precompute_group(wire, templates);
 	}
-	compile_body(wire, definition, constants, batch_records);
 	return wire;
 }
 
-void
-retl_wire_body_begin(const RetlWire *wire, StringInfo body)
+/* One side of a body as the group has it; "otherwise" where it says nothing. */
+static void
+append_side(const RetlWire *wire, const char *group, uint32 side, const char *otherwise, StringInfo body)
 {
-	appendStringInfoString(body, wire->body_prefix);
+	RetlSlice	sides = {NULL, 0};
+	const char *text;
+	int			len;
+
+	if (wire->has_bodies)
+		sides = retl_slice_member(retl_slice(group, strlen(group)), "body", strlen("body"));
+	if (sides.data == NULL)
+	{
+		if (wire->several)
+			appendStringInfoString(body, otherwise);
+		return;
+	}
+	text = retl_slice_text(retl_slice_item(sides, side), &len);
+	appendBinaryStringInfo(body, text, len);
 }
 
 void
-retl_wire_body_end(const RetlWire *wire, StringInfo body)
+retl_wire_body_begin(const RetlWire *wire, const char *group, StringInfo body)
 {
-	appendStringInfoString(body, wire->body_suffix);
+	append_side(wire, group, 0, "[", body);
+}
+
+void
+retl_wire_body_end(const RetlWire *wire, const char *group, StringInfo body)
+{
+	append_side(wire, group, 1, "]", body);
 }

@@ -37,7 +37,8 @@ extern bool retl_wire_record(RetlWire *wire, const RetlEnvelope *envelope,
 								RetlSlice payload, StringInfo group, StringInfo record,
 								char **error);
 
-extern void retl_wire_body_begin(const RetlWire *wire, StringInfo body);
-extern void retl_wire_body_end(const RetlWire *wire, StringInfo body);
+/* What stands before and behind the records of a request with this group. */
+extern void retl_wire_body_begin(const RetlWire *wire, const char *group, StringInfo body);
+extern void retl_wire_body_end(const RetlWire *wire, const char *group, StringInfo body);
 
 #endif							/* RETL_WIRE_H */

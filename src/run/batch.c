@@ -235,7 +235,7 @@ close_batch(RetlBatchWriter *writer, OpenBatch *batch)
 
 	if (batch->records == 0)
 		return;
-	retl_mapping_body_end(writer->mapping, &batch->body);
+	retl_mapping_body_end(writer->mapping, batch->group, &batch->body);
 	appendStringInfoChar(&batch->keys, ']');
 
 	old = MemoryContextSwitchTo(writer->pending);
@@ -303,7 +303,7 @@ retl_batch_add(RetlBatchWriter *writer, RetlOperation operation, const char *key
 		resetStringInfo(&batch->body);
 		resetStringInfo(&batch->keys);
 		resetStringInfo(&batch->operations);
-		retl_mapping_body_begin(writer->mapping, &batch->body);
+		retl_mapping_body_begin(writer->mapping, group, &batch->body);
 	}
 	retl_mapping_body_add(writer->mapping, &batch->body, record, record_len, batch->records == 0);
 	appendStringInfoChar(&batch->keys, batch->records == 0 ? '[' : ',');
