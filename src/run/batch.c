@@ -68,6 +68,7 @@ struct RetlBatchWriter
 	int			mapping_version;
 	int64		destination;
 	int			stage;
+	bool		dry;
 	int64		clock;
 	int64		count;
 	int64		bytes;
@@ -95,6 +96,12 @@ retl_batch_writer(RetlMapping *mapping, int64 run, int64 mapping_id, int mapping
 	writer->pending = AllocSetContextCreate(CurrentMemoryContext, "retl closed batches",
 											ALLOCSET_DEFAULT_SIZES);
 	return writer;
+}
+
+void
+retl_batch_dry(RetlBatchWriter *writer)
+{
+	writer->dry = true;
 }
 
 int64
@@ -204,8 +211,13 @@ insert_pending(RetlBatchWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->pending);
 
-	insert_batches(writer);
-	insert_exceptions(writer);
+	if (writer->dry)
+		writer->columns.count = writer->columns.bytes = writer->exceptions.count = 0;
+	else
+	{
+		insert_batches(writer);
+		insert_exceptions(writer);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(writer->pending);
 }

@@ -21,6 +21,9 @@ typedef struct RetlBatchWriter RetlBatchWriter;
 extern RetlBatchWriter *retl_batch_writer(RetlMapping *mapping, int64 run, int64 mapping_id,
 										  int mapping_version, int64 destination, int stage);
 
+/* Makes the writer count without writing anything. */
+extern void retl_batch_dry(RetlBatchWriter *writer);
+
 /* Adds a record to an open batch of its group, closing batches that are full. */
 extern void retl_batch_add(RetlBatchWriter *writer, RetlOperation operation, const char *key,
 						   const char *group, const char *record, int record_len);

@@ -245,6 +245,8 @@ plan_phase(RunPlan *plan)
 
 	plan->writer = retl_batch_writer(plan->mapping, plan->run, plan->mapping_id, plan->version,
 									 plan->destination, plan->phase / 2);
+	if (plan->dry)
+		retl_batch_dry(plan->writer);
 	stream = retl_stream_open(&spec);
 	while (retl_stream_next(stream, &change))
 	{
@@ -334,8 +336,8 @@ lock_for_plan(int64 run)
 		retl_model_try_lock(model, AccessShareLock);
 }
 
-bool
-retl_plan_chunk(int64 run)
+static bool
+plan_chunk(int64 run, bool dry)
 {
 	instr_time	start;
 	instr_time	duration;
@@ -353,6 +355,7 @@ retl_plan_chunk(int64 run)
 	}
 	plan = palloc0(sizeof(RunPlan));
 	plan->run = run;
+	plan->dry = dry;
 	plan->context = CurrentMemoryContext;
 	plan->scratch = AllocSetContextCreate(CurrentMemoryContext, "retl plan scratch",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -397,4 +400,16 @@ retl_plan_chunk(int64 run)
 	RETL_FAULT("plan_before_commit");
 	SPI_finish();
 	return true;
+}
+
+bool
+retl_plan_chunk(int64 run)
+{
+	return plan_chunk(run, false);
+}
+
+bool
+retl_plan_chunk_dry(int64 run)
+{
+	return plan_chunk(run, true);
 }

@@ -19,4 +19,10 @@
  */
 extern bool retl_plan_chunk(int64 run);
 
+/*
+ * The same for a run that is only tried: writes no batch and no exception, just
+ * the run's row and at the end the cursor. The caller rolls it all back.
+ */
+extern bool retl_plan_chunk_dry(int64 run);
+
 #endif							/* RETL_PLAN_H */

@@ -25,6 +25,7 @@ typedef struct RunPlan
 {
 	/* the run */
 	int64		run;
+	bool		dry;			/* only counted */
 	int64		from_seq;		/* -1: nothing sent yet */
 	int64		to_seq;
 	int			phase;
