@@ -108,7 +108,7 @@ CREATE INDEX mapping_destination ON retl.mapping (destination);
 COMMENT ON TABLE retl.mapping IS 'Mappings: model x destination x action';
 COMMENT ON COLUMN retl.mapping.id IS 'Identifier';
 COMMENT ON COLUMN retl.mapping.name IS 'Name';
-COMMENT ON COLUMN retl.mapping.owner IS 'Role with whose rights @sql and the filter run';
+COMMENT ON COLUMN retl.mapping.owner IS 'Role that may alter, sync and drop it';
 COMMENT ON COLUMN retl.mapping.model IS 'Model';
 COMMENT ON COLUMN retl.mapping.destination IS 'Destination';
 COMMENT ON COLUMN retl.mapping.action IS 'Action of the destination''s connector';

@@ -94,7 +94,7 @@ SELECT m.id, m.name, m.owner, o.name AS model, d.name AS destination, d.connecto
 COMMENT ON VIEW retl.mappings IS 'Mappings; those of the reader, and of the reader''s models';
 COMMENT ON COLUMN retl.mappings.id IS 'Identifier';
 COMMENT ON COLUMN retl.mappings.name IS 'Name';
-COMMENT ON COLUMN retl.mappings.owner IS 'Role with whose rights @sql runs';
+COMMENT ON COLUMN retl.mappings.owner IS 'Role that may alter, sync and drop it; @sql and the filter run as the owner of the model';
 COMMENT ON COLUMN retl.mappings.model IS 'Model';
 COMMENT ON COLUMN retl.mappings.destination IS 'Destination';
 COMMENT ON COLUMN retl.mappings.connector IS 'Kind of destination';

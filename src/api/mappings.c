@@ -319,9 +319,12 @@ check_filter(const char *filter, const RetlQuery *query, Oid owner)
 	error_context_stack = callback.previous;
 }
 
-/* Compiles the mapping and checks it against the model as it is now. */
+/*
+ * Compiles the mapping and checks it against the model as it is now. @sql and
+ * filter run as the model's owner: see run/plan.c.
+ */
 static void
-check_definition(Definition *def, Oid owner)
+check_definition(Definition *def)
 {
 	RetlArgs	args = {0};
 	char	   *connector;
@@ -344,8 +347,8 @@ check_definition(Definition *def, Oid owner)
 	query.search_path = model->search_path;
 	retl_query_analyze(&query, model->owner);
 	check_update_when(def, &query);
-	check_sql(compiled, &query, owner);
-	check_filter(def->filter, &query, owner);
+	check_sql(compiled, &query, model->owner);
+	check_filter(def->filter, &query, model->owner);
 	check_paths(compiled, &query);
 }
 
@@ -495,7 +498,7 @@ retl_create_mapping(PG_FUNCTION_ARGS)
 		require_same_parents(&def, mapping.id);
 	}
 
-	check_definition(&def, exists ? mapping.owner : call.caller);
+	check_definition(&def);
 	if (exists)
 		replace_mapping(&def, mapping.id, call.caller);
 	else

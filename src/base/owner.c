@@ -14,10 +14,12 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 
 #include "base/owner.h"
 
@@ -67,6 +69,12 @@ restore(const RetlIdentity *saved)
 void
 retl_owner_enter(RetlIdentity *saved, Oid role, const char *search_path)
 {
+	/* a role that is gone would still have what PUBLIC has */
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u, which owns the model, does not exist", role),
+				 errhint("It was dropped. Drop the model, or have a superuser give it another owner.")));
 	save(saved);
 	retl_set_local("search_path", search_path ? search_path : SAFE_SEARCH_PATH);
 	retl_pin_settings();

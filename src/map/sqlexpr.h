@@ -1,7 +1,7 @@
 /*
  * sqlexpr.h
  *		@sql: scalar SQL expressions over a row, checked when a mapping is
- *		created and evaluated as the mapping's owner.
+ *		created and evaluated as the model's owner.
  *
  * An expression sees the model's columns by name, "old" (json object of the
  * row before, NULL unless updated), "changed" (text[] of the changed columns'

@@ -52,6 +52,14 @@
 /* Longer keys are set aside: an index entry holds less than a third of a page. */
 #define MAX_KEY_BYTES 2000
 
+/*
+ * The key as one JSON text, in the index of exceptions. A byte of text takes six
+ * in it at most, and a value of fixed length not more than 64.
+ */
+#define MAX_KEY_JSON_BYTES 2600
+#define JSON_BYTES_PER_BYTE 6
+#define JSON_BYTES_FIXED 64
+
 /* A function takes at most FUNC_MAX_ARGS arguments; wider rows go as a record. */
 #define MAX_SPREAD_COLUMNS 99
 
@@ -213,7 +221,7 @@ join_statement(const RetlScan *scan)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	for (int k = 1; k <= nkeys; k++)
-		appendStringInfo(&sql, "COALESCE(s.k%d, c.k%d), ", k, k);
+		appendStringInfo(&sql, "COALESCE(c.k%d, s.k%d), ", k, k);	/* 1.0 stays 1.0, whatever equals it */
 	appendStringInfoString(&sql, "s.h, c.slot, CASE WHEN s.h IS NOT NULL THEN ");
 	append_call(&sql, "row_data", count, "s.r");
 	appendStringInfoString(&sql, " END FROM (SELECT ");
@@ -297,7 +305,8 @@ retl_snapshot_filter(PG_FUNCTION_ARGS)
 	int64		slot;
 	uint8		bit;
 
-	if (scan == NULL)
+	/* anybody may call it, a model's query too: in a first snapshot there is no statement of ours that does */
+	if (scan == NULL || scan->into != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("retl.snapshot_filter works only inside a snapshot of retl")));
@@ -335,6 +344,8 @@ typedef struct ScanReceiver
 	DestReceiver pub;
 	RetlScan   *scan;
 	RetlValueWriter **key_writers;
+	StringInfoData key_json;	/* of one key */
+	int			key_names_bytes;
 
 	/* first snapshot */
 	BulkInsertState bulk;
@@ -378,6 +389,7 @@ usable_key(ScanReceiver *self, TupleTableSlot *slot)
 {
 	TupleDesc	desc = slot->tts_tupleDescriptor;
 	Size		bytes = 0;
+	Size		json_bytes = self->key_names_bytes;
 
 	for (int k = 0; k < self->scan->model->nkeys; k++)
 	{
@@ -389,14 +401,34 @@ usable_key(ScanReceiver *self, TupleTableSlot *slot)
 			return false;
 		}
 		if (att->attlen == -1)
-			bytes += toast_raw_datum_size(slot->tts_values[k]) - VARHDRSZ;
+		{
+			Size		size = toast_raw_datum_size(slot->tts_values[k]) - VARHDRSZ;
+
+			bytes += size;
+			/* 1e1000 has few bytes and many digits */
+			json_bytes += att->atttypid == NUMERICOID ? MAX_KEY_JSON_BYTES + 1 : size * JSON_BYTES_PER_BYTE;
+		}
 		else
+		{
 			bytes += att->attlen > 0 ? att->attlen : NAMEDATALEN;
+			json_bytes += JSON_BYTES_FIXED;
+		}
 	}
 	if (bytes > MAX_KEY_BYTES)
 	{
 		sample(self, slot, "the key is longer than 2000 bytes");
 		return false;
+	}
+	if (json_bytes > MAX_KEY_JSON_BYTES)
+	{
+		resetStringInfo(&self->key_json);
+		retl_checkpoint_append_key(&self->key_json, self->scan->model, self->key_writers,
+								   slot->tts_values, slot->tts_isnull);
+		if (self->key_json.len > MAX_KEY_JSON_BYTES)
+		{
+			sample(self, slot, "the key is longer than 2600 bytes as JSON");
+			return false;
+		}
 	}
 	return true;
 }
@@ -547,6 +579,9 @@ make_receiver(RetlScan *scan)
 	self->pub.mydest = DestNone;
 	self->scan = scan;
 	self->key_writers = palloc(sizeof(RetlValueWriter *) * scan->model->nkeys);
+	initStringInfo(&self->key_json);
+	for (int k = 0; k < scan->model->nkeys; k++)
+		self->key_names_bytes += JSON_BYTES_PER_BYTE * strlen(scan->model->key[k]) + 8;
 	return self;
 }
 

@@ -97,7 +97,13 @@ check_columns(RunPlan *plan, const char *mapping_name)
 	}
 }
 
-/* @sql and filter are checked anew against the columns that the model has now. */
+/*
+ * @sql and filter are checked anew against the columns that the model has now.
+ * Both run as the model's owner, who has no more rights than the mapping's: the
+ * types of the columns, and the path in which names are looked up, are the
+ * model's owner's choice, and with them what functions and operators are
+ * called.
+ */
 static void
 prepare_sql(RunPlan *plan, const char *filter)
 {
@@ -108,10 +114,10 @@ prepare_sql(RunPlan *plan, const char *filter)
 	for (int i = 0; i < count; i++)
 		expressions[i] = retl_mapping_sql(plan->mapping, i);
 	if (count > 0)
-		plan->sql = retl_sql_prepare(shape, count, expressions, plan->owner,
+		plan->sql = retl_sql_prepare(shape, count, expressions, plan->model->owner,
 									 plan->model->search_path);
 	if (filter)
-		plan->filter = retl_sql_prepare(shape, 1, &filter, plan->owner,
+		plan->filter = retl_sql_prepare(shape, 1, &filter, plan->model->owner,
 										plan->model->search_path);
 }
 
@@ -137,7 +143,7 @@ load(RunPlan *plan)
 	if (retl_sql("SELECT COALESCE(r.from_seq, -1), r.to_seq, r.phase, r.position::pg_catalog.text,"
 				 "  r.stop_reason IS NOT NULL, r.release,"
 				 "  pg_catalog.to_char(s.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),"
-				 "  m.id, v.version, m.destination, m.owner::pg_catalog.oid, v.records, v.update_when,"
+				 "  m.id, v.version, m.destination, v.records, v.update_when,"
 				 "  v.fields::pg_catalog.text, COALESCE(v.batch_size, 0), m.action,"
 				 "  c.definition::pg_catalog.text, d.settings::pg_catalog.text, m.model,"
 				 "  st.key_types, st.log_generation, i.id::pg_catalog.text,"
@@ -166,28 +172,28 @@ load(RunPlan *plan)
 	plan->mapping_id = retl_result_int8(0, 8);
 	plan->version = retl_result_int4(0, 9);
 	plan->destination = retl_result_int8(0, 10);
-	plan->owner = retl_result_oid(0, 11);
-	records = text_array(retl_result_datum(0, 12, &isnull), &nrecords);
-	plan->update_when = retl_result_text(0, 13);
-	fields = retl_result_text(0, 14);
-	batch_size = retl_result_int4(0, 15);
-	action = retl_result_text(0, 16);
-	connector = retl_result_text(0, 17);
-	settings = retl_result_text(0, 18);
-	model = retl_result_int8(0, 19);
-	plan->key_types = text_array(retl_result_datum(0, 20, &isnull), &nkeys);
-	plan->log_generation = retl_result_int4(0, 21);
-	plan->instance = retl_result_text(0, 22);
-	if (!retl_result_bool(0, 23))
+	records = text_array(retl_result_datum(0, 11, &isnull), &nrecords);
+	plan->update_when = retl_result_text(0, 12);
+	fields = retl_result_text(0, 13);
+	batch_size = retl_result_int4(0, 14);
+	action = retl_result_text(0, 15);
+	connector = retl_result_text(0, 16);
+	settings = retl_result_text(0, 17);
+	model = retl_result_int8(0, 18);
+	plan->key_types = text_array(retl_result_datum(0, 19, &isnull), &nkeys);
+	plan->log_generation = retl_result_int4(0, 20);
+	plan->instance = retl_result_text(0, 21);
+	/* a run that is being stopped sends nothing, and must come to its end */
+	if (!plan->stopping && !retl_result_bool(0, 22))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of mapping \"%s\" no longer has the privileges of the owners of its model and destination",
-						retl_result_text(0, 24)),
+						retl_result_text(0, 23)),
 				 errhint("Grant them again, or let another role create the mapping.")));
 
-	plan->shape = retl_result_int4(0, 25);
-	filter = retl_result_text(0, 26);
-	mapping_name = retl_result_text(0, 24);
+	plan->shape = retl_result_int4(0, 24);
+	filter = retl_result_text(0, 25);
+	mapping_name = retl_result_text(0, 23);
 	for (int i = 0; i < nrecords; i++)
 		for (int op = RETL_ADDED; op <= RETL_DELETED; op++)
 			if (strcmp(records[i], retl_operation_name(op)) == 0)

@@ -38,7 +38,6 @@ typedef struct RunPlan
 	int64		mapping_id;
 	int			version;
 	int64		destination;
-	Oid			owner;
 	bool		wants[3];		/* by RetlOperation */
 	char	   *update_when;
 	List	   *update_columns; /* names, when update_when lists them */
