@@ -19,7 +19,10 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -424,13 +427,14 @@ record(TimestampTz now)
 
 		if (!batch->result.recorded)
 			continue;
-		if (batch->result.kind == RETL_RETRY)
-			batch->run->next_due = Min(batch->run->next_due, batch->result.next_attempt_at);
-		else if (batch->result.halves != NULL)
-			batch->run->exhausted = false;
 		dlist_delete(&batch->node);
 		nanswered--;
-		retl_queue_forget(batch);
+		if (batch->result.halves != NULL)
+			batch->run->exhausted = false;
+		if (batch->result.kind == RETL_RETRY)
+			retl_queue_retry(batch);
+		else
+			retl_queue_forget(batch);
 	}
 	/* what is left belongs to runs that somebody has locked */
 	if (nanswered > 0)
@@ -457,7 +461,10 @@ record_due(TimestampTz now, bool idle)
 
 /* Waiting and leaving */
 
-/* Returns whether the latch was set. */
+/*
+ * Waits for the latch, for libcurl, or until some time. Returns whether the
+ * latch was set.
+ */
 static bool
 wait_until(TimestampTz until)
 {
@@ -468,10 +475,21 @@ wait_until(TimestampTz until)
 
 	if (until != DT_NOEND)
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
+	retl_http_before_wait();
 	n = WaitEventSetWait(wait_set, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
 	for (int i = 0; i < n; i++)
 		latch |= (events[i].events & WL_LATCH_SET) != 0;
 	return latch;
+}
+
+/* What a wait would tell, where there is no time to wait. */
+static bool
+latch_is_set(void)
+{
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+	pg_memory_barrier();
+	return MyLatch->is_set;
 }
 
 /*
@@ -581,6 +599,6 @@ retl_delivery_main_loop(void)
 		}
 		else if (!yield)
 			until = Min(until, retl_queue_next_due(now));
-		woken = wait_until(busy ? now : until);
+		woken = busy ? latch_is_set() : wait_until(until);
 	}
 }

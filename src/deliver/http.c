@@ -695,8 +695,13 @@ retl_http_run(void)
 		collect_finished();
 	}
 	collect_finished();
-	retl_poller_apply();
 	restore_signals(&saved);
+}
+
+void
+retl_http_before_wait(void)
+{
+	retl_poller_apply();
 }
 
 /* Answers */

@@ -71,8 +71,12 @@ typedef struct RetlHttpAnswer
 /* Errors with 08006 or 53000 when libcurl is unfit or cannot start. */
 extern void retl_http_init(void);
 
-/* Readable when retl_http_run() has something to do. */
+/*
+ * Readable when retl_http_run() has something to do; retl_http_before_wait()
+ * makes it so, after whatever else was done here.
+ */
 extern int	retl_http_fd(void);
+extern void retl_http_before_wait(void);
 
 /* Requests under way. */
 extern int	retl_http_active(void);

@@ -29,6 +29,9 @@
 /* Outcomes of one run that wait to be recorded; beyond it nothing more of the run is sent. */
 #define ANSWERED_MOST 1000
 
+/* Retries of one run that are kept in memory; the table knows of all. */
+#define LATER_MOST 1000
+
 /* Secrets are read anew after this time. */
 #define SECRETS_MS 1000
 
@@ -88,6 +91,16 @@ retl_queue_unload(RetlQueueBatch *batch)
 	}
 }
 
+static void
+free_result(RetlQueueBatch *batch)
+{
+	if (batch->result.error != NULL)
+		pfree(unconstify(char *, batch->result.error));
+	if (batch->result.answer != NULL)
+		pfree(unconstify(char *, batch->result.answer));
+	memset(&batch->result, 0, sizeof(batch->result));
+}
+
 void
 retl_queue_forget(RetlQueueBatch *batch)
 {
@@ -113,12 +126,13 @@ retl_queue_forget(RetlQueueBatch *batch)
 		case RETL_BATCH_ANSWERED:
 			run->nanswered--;
 			break;
+		case RETL_BATCH_LATER:
+			dlist_delete(&batch->node);
+			run->nlater--;
+			break;
 	}
 	retl_queue_unload(batch);
-	if (batch->result.error != NULL)
-		pfree(unconstify(char *, batch->result.error));
-	if (batch->result.answer != NULL)
-		pfree(unconstify(char *, batch->result.answer));
+	free_result(batch);
 
 	/* all that was known is done with: see what else there is */
 	if (--run->nknown == 0 && run->open_batches > 0)
@@ -137,6 +151,62 @@ retl_queue_answered(RetlQueueBatch *batch)
 	in_flight--;
 }
 
+void
+retl_queue_retry(RetlQueueBatch *batch)
+{
+	RetlQueueRun *run = batch->run;
+	TimestampTz due = batch->result.next_attempt_at;
+
+	Assert(batch->state == RETL_BATCH_ANSWERED);
+	if (run->stopped || !run->enabled || run->nlater >= LATER_MOST)
+	{
+		run->next_due = Min(run->next_due, due);
+		retl_queue_forget(batch);
+		return;
+	}
+	retl_queue_unload(batch);
+	free_result(batch);
+	batch->ledger.attempts++;
+	batch->by_record = false;
+	batch->due = due;
+	batch->state = RETL_BATCH_LATER;
+	dlist_push_tail(&run->later, &batch->node);
+	run->nanswered--;
+	run->nlater++;
+	run->next_later = Min(run->next_later, due);
+}
+
+/* The time has come: it is the next one of its run. */
+static void
+wait_no_longer(RetlQueueBatch *batch)
+{
+	RetlQueueRun *run = batch->run;
+
+	Assert(batch->state == RETL_BATCH_LATER);
+	dlist_delete(&batch->node);
+	run->nlater--;
+	batch->state = RETL_BATCH_WAITING;
+	dlist_push_head(&run->waiting, &batch->node);
+	run->nwaiting++;
+}
+
+static void
+take_later(RetlQueueRun *run, TimestampTz now)
+{
+	dlist_mutable_iter i;
+
+	run->next_later = DT_NOEND;
+	dlist_foreach_modify(i, &run->later)
+	{
+		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
+
+		if (batch->due <= now)
+			wait_no_longer(batch);
+		else
+			run->next_later = Min(run->next_later, batch->due);
+	}
+}
+
 static void
 add_batch(RetlQueueRun *run, const RetlLedgerBatch *ledger)
 {
@@ -144,7 +214,12 @@ add_batch(RetlQueueRun *run, const RetlLedgerBatch *ledger)
 	RetlQueueBatch *batch = hash_search(batches, &ledger->id, HASH_ENTER, &found);
 
 	if (found)
+	{
+		/* somebody does not want to wait as long as we do */
+		if (batch->state == RETL_BATCH_LATER)
+			wait_no_longer(batch);
 		return;
+	}
 	memset(batch, 0, sizeof(*batch));
 	batch->id = ledger->id;
 	batch->run = run;
@@ -162,6 +237,8 @@ drop_unsent(RetlQueueRun *run)
 	dlist_mutable_iter i;
 
 	dlist_foreach_modify(i, &run->waiting)
+		retl_queue_forget(dlist_container(RetlQueueBatch, node, i.cur));
+	dlist_foreach_modify(i, &run->later)
 		retl_queue_forget(dlist_container(RetlQueueBatch, node, i.cur));
 	dlist_foreach_modify(i, &run->destination->ready)
 	{
@@ -299,8 +376,10 @@ find_run(const RetlLedgerRun *ledger)
 		run->id = ledger->id;
 		run->destination = find_destination(ledger);
 		run->next_due = DT_NOEND;
+		run->next_later = DT_NOEND;
 		run->rescan = true;
 		dlist_init(&run->waiting);
+		dlist_init(&run->later);
 		dlist_push_tail(&run->destination->runs, &run->node);
 	}
 	return run;
@@ -336,7 +415,7 @@ retl_queue_discover(TimestampTz now, bool thorough)
 		else if (thorough)
 		{
 			run->exhausted = false;
-			if (run->nknown == 0 || run->next_due != DT_NOEND)
+			if (run->nknown == 0 || run->nlater > 0 || run->next_due != DT_NOEND)
 				run->rescan = true;
 		}
 		if (run->stopped && !run->quiesced && run->nknown == 0)
@@ -407,7 +486,8 @@ wants_batches(const RetlQueueRun *run, TimestampTz now)
 {
 	if (!may_send(run) || run->open_batches == 0)
 		return false;
-	return run->rescan || run->next_due <= now || (!run->exhausted && run->nwaiting < WINDOW / 2);
+	return run->rescan || run->next_due <= now || run->next_later <= now ||
+		(!run->exhausted && run->nwaiting < WINDOW / 2);
 }
 
 /* Whether a destination has so little loaded that it should have more. */
@@ -452,8 +532,12 @@ fill_window(RetlQueueRun *run, TimestampTz now)
 	int			limit;
 	int			count;
 
+	if (run->next_later <= now)
+		take_later(run, now);
 	if (run->next_due <= now)
 		run->rescan = true;
+	if (!run->rescan && (run->exhausted || run->nwaiting >= WINDOW / 2))
+		return;
 
 	for (;;)
 	{
@@ -693,7 +777,7 @@ retl_queue_next_due(TimestampTz now)
 			{
 				if (run->nwaiting > 0 || wants_batches(run, now))
 					soonest = now;
-				soonest = Min(soonest, run->next_due);
+				soonest = Min(soonest, Min(run->next_due, run->next_later));
 			}
 		}
 		if (soonest != DT_NOEND)

@@ -10,8 +10,9 @@
  *		READY		loaded, in its destination's queue
  *		IN_FLIGHT	sent
  *		ANSWERED	its outcome known, not yet on record
- * and leaves memory when its outcome is on record; retries are found again in
- * the table when they are due. So memory is bounded by windows and by the
+ *		LATER		to be tried again, and on record as such
+ * and leaves memory when its last outcome is on record. Of a run with very many retries the table
+ * keeps track, where they are found again when they are due. So memory is bounded by windows and by the
  * bytes that are loaded ahead, whatever waits in the table.
  *
  * Order: a run's batches are taken by number, a destination's runs in turn,
@@ -58,6 +59,9 @@ typedef struct RetlQueueRun
 	RetlQueueDestination *destination;
 	dlist_head	waiting;
 	int			nwaiting;
+	dlist_head	later;
+	int			nlater;
+	TimestampTz next_later;		/* when the first of them is due */
 	int			nknown;			/* batches in memory, in any state */
 	int			nin_flight;
 	int			nanswered;
@@ -82,7 +86,8 @@ typedef enum RetlQueueState
 	RETL_BATCH_WAITING,
 	RETL_BATCH_READY,
 	RETL_BATCH_IN_FLIGHT,
-	RETL_BATCH_ANSWERED
+	RETL_BATCH_ANSWERED,
+	RETL_BATCH_LATER
 } RetlQueueState;
 
 typedef struct RetlQueueBatch
@@ -98,6 +103,7 @@ typedef struct RetlQueueBatch
 	char	   *rendered;		/* the body as it is sent, where that is another, in a chunk of its own */
 	size_t		rendered_len;
 	bool		by_record;		/* may be bisected */
+	TimestampTz due;			/* LATER: not before this */
 	RetlLedgerResult result;
 } RetlQueueBatch;
 
@@ -130,6 +136,9 @@ extern void retl_queue_answered(RetlQueueBatch *batch);
 
 /* Gives back the memory for the bytes of a batch. */
 extern void retl_queue_unload(RetlQueueBatch *batch);
+
+/* It is on record that it will be tried again. */
+extern void retl_queue_retry(RetlQueueBatch *batch);
 
 /* Its outcome is on record, or it is of no use. */
 extern void retl_queue_forget(RetlQueueBatch *batch);
