@@ -227,7 +227,7 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	RetlLedgerResult *result = &batch->result;
 	RetlOutcome outcome;
 
-	retl_outcome_decide(answer, batch->ledger.attempts + 1, &retl_retry_default, &outcome);
+	retl_outcome_decide(answer, batch->ledger.attempts + 1, &batch->run->destination->definition->retry, &outcome);
 	result->kind = outcome.kind;
 	result->maybe = outcome.maybe;
 	result->http_status = answer->status;
@@ -331,14 +331,14 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 	RETL_FAULT("request_before_send");
 	old = MemoryContextSwitchTo(request_context);
 	CurrentResourceOwner = signature_owner;
-	if (!retl_request_build(destination->authentication, destination->secrets, batch->request, batch->body,
+	if (!retl_request_build(destination->definition->authentication, destination->secrets, batch->request, batch->body,
 							batch->body_len, batch->ledger.key, now, headers, &request, &error))
 		refuse(batch, error, now);
 	else
 	{
 		if (request.body != NULL && request.body != batch->body)
 			keep_rendered(batch, &request);
-		request.timeout_ms = destination->timeout_ms;
+		request.timeout_ms = destination->definition->timeout_ms;
 		request.owner = batch;
 		if (!retl_http_submit(&request, &why))
 			refuse(batch, why, now);

@@ -189,6 +189,17 @@ later(const RetlHttpAnswer *answer, int attempt, int limit, const RetlRetryPolic
 		outcome->delay_ms = retl_outcome_backoff(attempt, policy);
 }
 
+static bool
+among(int status, const int *list, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (list[i] == status)
+			return true;
+	}
+	return false;
+}
+
 void
 retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPolicy *policy, RetlOutcome *outcome)
 {
@@ -213,9 +224,16 @@ retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPo
 
 	if (status >= 200 && status < 300)
 		outcome->kind = RETL_ACCEPTED;
-	else if (status == 408 || status == 423 || status == 425 || status == 429)
+	else if (among(status, policy->never, policy->nnever))
+	{
+		outcome->kind = RETL_REJECTED;
+		outcome->maybe = status >= 500;
+	}
+	else if (status == 408 || status == 423 || status == 425 || status == 429 ||
+			 (status < 500 && among(status, policy->also, policy->nalso)))
 		later(answer, attempt, policy->status_attempts, policy, outcome);
-	else if (status >= 500 && status < 600 && status != 501 && status != 505)
+	else if (status >= 500 && status < 600 &&
+			 ((status != 501 && status != 505) || among(status, policy->also, policy->nalso)))
 	{
 		/* it may have failed after the deed, or on the way back */
 		outcome->maybe = true;

@@ -10,7 +10,6 @@
 #include "utils/timestamp.h"
 
 #include "base/fault.h"
-#include "base/json.h"
 #include "deliver/queue.h"
 
 /* Batches of a run that are known ahead of sending. */
@@ -37,11 +36,6 @@
 
 /* A run that has open batches, none of which was found, is looked at again. */
 #define RECHECK_MS 10000
-
-#define CONCURRENCY_DEFAULT 8
-#define CONCURRENCY_MOST 256
-#define TIMEOUT_DEFAULT_S 30
-#define TIMEOUT_MOST_S 600
 
 static MemoryContext queue_context = NULL;
 static HTAB *destinations = NULL;
@@ -252,53 +246,28 @@ drop_unsent(RetlQueueRun *run)
 
 /* Destinations */
 
-/* A number that a connector gives as such or by the name of a setting. */
-static double
-connector_number(const RetlJson *connector, const RetlJson *settings, const char *name,
-				 double initial, double least, double most)
-{
-	RetlJson   *value = retl_json_member(connector, name);
-	RetlJson   *setting = value != NULL ? retl_json_member(value, "setting") : NULL;
-
-	if (setting != NULL && setting->type == RETL_JSON_STRING)
-		value = retl_json_member(settings, retl_json_cstring(setting));
-	if (value == NULL || value->type != RETL_JSON_NUMBER)
-		return initial;
-	return Min(Max(retl_json_double(value->text, value->len), least), most);
-}
-
 /* Reads a definition, when it is new or another one than we know. */
 static bool
-refresh_destination(RetlQueueDestination *destination, const RetlLedgerRun *run)
+refresh_destination(RetlQueueDestination *destination, const RetlLedgerRun *run, TimestampTz now)
 {
-	RetlLedgerDestination definition;
+	RetlLedgerDestination ledger;
 	MemoryContext old;
-	RetlJson   *connector;
-	RetlJson   *settings;
-	char	   *error;
 
 	if (destination->context != NULL && destination->destination_version == run->destination_version &&
 		destination->connector_version == run->connector_version)
 		return true;
-	if (!retl_ledger_destination(destination->id, &definition))
+	if (!retl_ledger_destination(destination->id, &ledger))
 		return false;
 
-	retl_secrets_wipe(destination->secrets);
-	destination->secrets = NULL;
 	if (destination->context != NULL)
 		MemoryContextDelete(destination->context);
 	destination->context = AllocSetContextCreate(queue_context, "retl destination", ALLOCSET_SMALL_SIZES);
-
 	old = MemoryContextSwitchTo(destination->context);
-	connector = retl_json_parse(definition.connector, strlen(definition.connector), &error);
-	settings = retl_json_parse(definition.settings, strlen(definition.settings), &error);
-	destination->name = pstrdup(definition.name);
-	destination->authentication = retl_request_compile(definition.connector, definition.settings);
-	destination->limiter.concurrency =
-		(int) connector_number(connector, settings, "concurrency", CONCURRENCY_DEFAULT, 1, CONCURRENCY_MOST);
-	destination->timeout_ms =
-		(int) (connector_number(connector, settings, "timeout", TIMEOUT_DEFAULT_S, 0.1, TIMEOUT_MOST_S) * 1000);
+	destination->definition = retl_definition_compile(&ledger);
 	MemoryContextSwitchTo(old);
+	retl_limiter_configure(&destination->limiter, destination->definition->concurrency,
+						   destination->definition->rate_requests, destination->definition->rate_seconds, now);
+	destination->secrets_at = 0;
 	destination->destination_version = run->destination_version;
 	destination->connector_version = run->connector_version;
 	return true;
@@ -404,7 +373,7 @@ retl_queue_discover(TimestampTz now, bool thorough)
 	{
 		run = find_run(&ledger[i]);
 		run->seen = true;
-		run->enabled = ledger[i].enabled && refresh_destination(run->destination, &ledger[i]);
+		run->enabled = ledger[i].enabled && refresh_destination(run->destination, &ledger[i], now);
 		run->stopped = ledger[i].stopped;
 		run->quiesced = ledger[i].quiesced;
 		run->late = ledger[i].late;
@@ -687,7 +656,7 @@ retl_queue_load(TimestampTz now)
 		{
 			retl_secrets_wipe(destination->secrets);
 			destination->secrets = NULL;
-			destination->secrets = retl_secrets_load(destination->id, destination->context);
+			destination->secrets = retl_secrets_load(destination->id, queue_context);
 			destination->secrets_at = now;
 		}
 	}
@@ -740,7 +709,7 @@ retl_queue_next(TimestampTz now)
 		batch = dlist_container(RetlQueueBatch, node, dlist_pop_head_node(&destination->ready));
 		destination->nready--;
 		destination->ready_bytes -= batch->body_len;
-		destination->limiter.in_flight++;
+		retl_limiter_take(&destination->limiter, now);
 		batch->run->nin_flight++;
 		in_flight++;
 		batch->state = RETL_BATCH_IN_FLIGHT;
@@ -763,10 +732,9 @@ retl_queue_next_due(TimestampTz now)
 		bool		paused = now < destination->limiter.paused_until;
 		TimestampTz soonest = DT_NOEND;
 
-		/* where something must end first, its end is what we wait for */
-		if (destination->nready > 0 &&
-			(paused || (retl_limiter_room(&destination->limiter, now) > 0 && has_room(destination, ndestinations))))
-			soonest = now;
+		/* where a request must end first, its end is what we wait for */
+		if (destination->nready > 0 && (paused || has_room(destination, ndestinations)))
+			soonest = retl_limiter_next(&destination->limiter, now);
 		dlist_foreach(r, &destination->runs)
 		{
 			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);

@@ -26,9 +26,9 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
+#include "deliver/definition.h"
 #include "deliver/ledger.h"
 #include "deliver/limiter.h"
-#include "deliver/request.h"
 #include "deliver/secret.h"
 
 typedef struct RetlQueueDestination
@@ -45,9 +45,7 @@ typedef struct RetlQueueDestination
 	MemoryContext context;
 	uint32		destination_version;
 	uint32		connector_version;
-	char	   *name;
-	int			timeout_ms;
-	RetlAuthentication *authentication;
+	RetlDefinition *definition;
 	RetlSecrets *secrets;
 	TimestampTz secrets_at;
 } RetlQueueDestination;

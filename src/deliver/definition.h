@@ -1,0 +1,33 @@
+/*
+ * definition.h
+ *		What a destination's connector and settings say about delivery. Owns no
+ *		state; compiled into the current memory context.
+ *
+ * Reads of a connector, beside what request.h names:
+ *		"timeout", "concurrency"	a number, or {"setting": NAME}
+ *		"rate"						{"requests": N, "seconds": N}
+ *		"retry"						{"also": [STATUS, ...], "never": [STATUS, ...]}
+ */
+#ifndef RETL_DEFINITION_H
+#define RETL_DEFINITION_H
+
+#include "postgres.h"
+
+#include "deliver/ledger.h"
+#include "deliver/outcome.h"
+#include "deliver/request.h"
+
+typedef struct RetlDefinition
+{
+	char	   *name;
+	int			concurrency;
+	int			timeout_ms;
+	double		rate_requests;	/* in rate_seconds; 0: as many as may be */
+	double		rate_seconds;
+	RetlRetryPolicy retry;
+	RetlAuthentication *authentication;
+} RetlDefinition;
+
+extern RetlDefinition *retl_definition_compile(const RetlLedgerDestination *destination);
+
+#endif							/* RETL_DEFINITION_H */
