@@ -19,6 +19,8 @@ our @EXPORT = qw(
 );
 
 my $json = JSON::PP->new->canonical->allow_nonref;
+# What psql prints is bytes; the receiver's log is ASCII.
+my $json_bytes = JSON::PP->new->canonical->allow_nonref->utf8;
 
 sub json { return $json->encode($_[0]); }
 
@@ -41,6 +43,7 @@ sub new_node
 		'postgresql.conf', qq{
 retl.allowed_private_networks = '127.0.0.0/8'
 log_line_prefix = '%m [%p] %b %q%a '
+log_statement = none
 max_worker_processes = 16
 restart_after_crash = on
 });
@@ -148,7 +151,7 @@ sub sync
 sub run_row
 {
 	my ($node, $run, $database) = @_;
-	return $json->decode(
+	return $json_bytes->decode(
 		$node->safe_psql($database // 'postgres', "SELECT row_to_json(r) FROM retl.runs r WHERE id = $run"));
 }
 
@@ -259,7 +262,7 @@ sub model_rows
 	my %rows;
 	for my $line (split /\n/, $node->safe_psql($database // 'postgres', "SELECT row_to_json(q) FROM ($query) q"))
 	{
-		my $row = $json->decode($line);
+		my $row = $json_bytes->decode($line);
 		$rows{ $row->{$key} } = $row;
 	}
 	return \%rows;

@@ -111,7 +111,7 @@ def tap(place, tree, name):
         "TESTLOGDIR": place.mkdir("out", "t", name, "tmp_check", "log"),
         "PG_REGRESS": place.pg.pg_regress,
         "PG_TEST_PORT_DIR": place.mkdir("portlock"),
-        "PG_TEST_TIMEOUT_DEFAULT": "120",
+        "PG_TEST_TIMEOUT_DEFAULT": "60",
         "PERL5LIB": f"{place.pg.perl}:{os.path.join(tree, 'test', 'lib')}",
         "RETL_TREE": tree,
         "RETL_CONF": place.path("tap.conf"),
@@ -136,8 +136,8 @@ def tap(place, tree, name):
         details = shorten("\n".join(interesting), 80)
         logs = os.path.join(directory, "tmp_check", "log")
         for log in sorted(os.listdir(logs)) if os.path.isdir(logs) else []:
-            if log.endswith(".log") and not log.startswith("regress_log"):
-                tail = read(os.path.join(logs, log)).splitlines()[-40:]
+            if log.startswith("regress_log") or log.endswith(".log"):
+                tail = read(os.path.join(logs, log)).splitlines()[-10 if log.startswith("regress_log") else -40:]
                 details += f"\n{log}:\n" + "\n".join(tail)
     return f"t/{name}", passed, failed, len(skipped), time.monotonic() - began, details
 
