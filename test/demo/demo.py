@@ -32,7 +32,7 @@ SELECT retl.set_secret('crm', 'signing_key', '%s');
 
 MAPPING = """
 SELECT retl.create_mapping('customers to crm', model => 'customers', destination => 'crm', action => 'send',
-  fields => '{
+  fields => $${
     "data": {
       "customer": {"@path": "$.id"},
       "change":   {"@path": "$.event"},
@@ -42,7 +42,7 @@ SELECT retl.create_mapping('customers to crm', model => 'customers', destination
       "revenue":  {"@path": "$.revenue"},
       "segment":  {"@sql": "CASE WHEN revenue >= 100 THEN 'vip' ELSE 'regular' END"}
     }
-  }',
+  }$$,
   records => '{added,updated,deleted}', batch_size => 3, max_delete_percent => 50, enabled => true);
 """
 

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -72,6 +73,22 @@ def children_of(pid):
     return found
 
 
+def direct_children():
+    """(pid, state, session) of our own children."""
+    try:
+        pids = [pid for task in os.listdir("/proc/self/task")
+                for pid in open(f"/proc/self/task/{task}/children").read().split()]
+    except OSError:
+        # A kernel without that file.
+        pids = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError):
+            with open(f"/proc/{pid}/stat") as stat:
+                fields = stat.read().rsplit(")", 1)[1].split()
+            if int(fields[1]) == os.getpid():
+                yield int(pid), fields[0], int(fields[3])
+
+
 def interrupt(number, frame):
     raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -93,8 +110,11 @@ class Workplace:
             except KeyError:
                 raise Failure("run as root, this needs the user \"postgres\", which the server package creates")
             self.user = {"user": self.home_owner.pw_uid, "group": self.home_owner.pw_gid, "extra_groups": []}
-        # What we lose track of becomes our child when its parent ends.
+        # What we lose track of becomes our child when its parent ends. Such a child must be reaped soon when it ends, as
+        # no server starts anew while its predecessor's pid is taken.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.lock = threading.Lock()
+        threading.Thread(target=self.reap, daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupt)
         # Sockets live below it, whose paths must be short.
@@ -138,9 +158,21 @@ class Workplace:
         env = dict(self.env, **options.pop("env", {}))
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("cwd", self.dir)
-        child = subprocess.Popen(args, env=env, start_new_session=True, **self.user, **options)
-        self.children.append(child)
+        with self.lock:
+            child = subprocess.Popen(args, env=env, start_new_session=True, **self.user, **options)
+            self.children.append(child)
         return child
+
+    def reap(self):
+        while True:
+            time.sleep(0.05)
+            with self.lock:
+                ours = {child.pid for child in self.children}
+                for pid, state, session in direct_children():
+                    # What shares our session is waited for where it was started.
+                    if state == "Z" and pid not in ours and session != os.getsid(0):
+                        with contextlib.suppress(ChildProcessError):
+                            os.waitpid(pid, os.WNOHANG)
 
     def run(self, args, timeout=None, check=True, **options):
         """Runs a program as the servers' user; returns (exit status, output)."""
@@ -155,7 +187,8 @@ class Workplace:
             output, _ = child.communicate()
             output = (output or "") + f"\ntimed out after {timeout} s\n"
             status = -1
-        self.children.remove(child)
+        with self.lock:
+            self.children.remove(child)
         if check and status != 0:
             raise Failure(f"{' '.join(args)} failed ({status}):\n{output}")
         return status, output

@@ -1,0 +1,54 @@
+# A big model is read by parallel workers, in the restricted context too.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Utils;
+use RetlTest;
+use Test::More;
+
+my $node = new_node('parallel', conf => q{
+shared_preload_libraries = 'retl, auto_explain'
+auto_explain.log_min_duration = 0
+auto_explain.log_analyze = on
+auto_explain.log_timing = off
+auto_explain.log_nested_statements = on
+max_parallel_workers_per_gather = 2
+max_parallel_workers = 4
+min_parallel_table_scan_size = 0
+parallel_setup_cost = 0
+parallel_tuple_cost = 0
+});
+my $receiver = new_receiver();
+
+$node->safe_psql('postgres', q{
+CREATE ROLE owner LOGIN;
+CREATE TABLE big (id bigint PRIMARY KEY, v int, name text, amount numeric);
+INSERT INTO big SELECT i, 1, 'row ' || i, i / 7.0 FROM generate_series(1, 100000) i;
+GRANT SELECT ON big TO owner;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA retl TO owner;
+ANALYZE big;
+});
+$node->safe_psql('postgres', q{SELECT retl.create_model('big', 'SELECT id, v, name, round(amount, 3) AS amount FROM big WHERE v > 0', '{id}')},
+	extra_params => [ '-U', 'owner' ]);
+create_webhook($node, 'big', $receiver);
+create_mapping($node, 'big', 'big', 'big', batch_size => 500, max_change_percent => 100);
+
+my $run = sync_and_wait($node, 'big');
+is("$run->{status} $run->{added} $run->{sent}", 'succeeded 100000 100000', 'first sync') or diag(json($run));
+my @plans = grep { /Query Text/ && /on big\b/ } split /^\d{4}-\d\d-\d\d /m, slurp_file($node->logfile);
+ok((grep { /Gather/ && /Workers Launched: [12]/ } @plans), 'the first snapshot was read in parallel')
+  or diag(join "\n", @plans);
+
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', 'UPDATE big SET v = v + 1 WHERE id % 100 = 0');
+$run = sync_and_wait($node, 'big');
+is("$run->{status} $run->{updated} $run->{sent}", 'succeeded 1000 1000', 'second sync') or diag(json($run));
+@plans = grep { /Query Text/ && /on big\b/ } split /^\d{4}-\d\d-\d\d /m, slurp_file($node->logfile, $offset);
+ok((grep { /Gather/ && /Workers Launched: [12]/ } @plans), 'the second one too') or diag(join "\n", @plans);
+
+# The whole state arrived, each record once.
+check_oracle('big', $receiver,
+	model_rows($node, 'SELECT id, v, name, round(amount, 3) AS amount FROM big WHERE v > 0', 'id'), minimum => 101000);
+
+$node->stop('fast');
+done_testing();
