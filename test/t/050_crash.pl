@@ -63,6 +63,20 @@ sub fired
 	return 0;
 }
 
+sub restart_after_kill
+{
+	my ($pid) = @_;
+	wait_gone($pid);
+	$node->kill9;
+	# Its children hold the shared memory until they notice.
+	for (1 .. 100)
+	{
+		return if $node->start(fail_ok => 1);
+		select undef, undef, undef, 0.2;
+	}
+	die 'no start after the kill';
+}
+
 sub run_through
 {
 	my ($what, $run) = @_;
@@ -104,16 +118,7 @@ for my $case (@points)
 	my $run = sync($node, 'hook');
 	if (ok(fired($point), "kill of the postmaster at $point: the point was passed"))
 	{
-		wait_gone($pid);
-		$node->kill9;
-		# Its children hold the shared memory until they notice.
-		my $started = 0;
-		for (1 .. 100)
-		{
-			last if $started = $node->start(fail_ok => 1);
-			select undef, undef, undef, 0.2;
-		}
-		die 'no start after the kill' unless $started;
+		restart_after_kill($pid);
 	}
 	else
 	{
@@ -129,6 +134,8 @@ for my $action ('error', 'term')
 	{
 		my ($point, $passage) = @$case;
 		change();
+		# Workers that fail again and again are started more and more slowly; this is not about that.
+		$node->restart;
 		arm_fault($node, $point, "$action $passage");
 		my $run = sync($node, 'hook');
 		unlink $node->data_dir . "/retl_fault/$point" unless ok(fired($point), "$action at $point: the point was passed");
@@ -138,6 +145,26 @@ for my $action ('error', 'term')
 		check_oracle("$action at $point", $receiver, model_rows($node, 'SELECT * FROM t', 'id'));
 	}
 }
+
+# While the rows are noted that a destination refused.
+$receiver->rules({ match => '"id":1,', status => 422 });
+$node->safe_psql('postgres', q{INSERT INTO t VALUES (1, 1000, 'refused') ON CONFLICT (id) DO UPDATE SET v = 1000, name = 'refused'});
+for my $action ('kill', 'kill_postmaster', 'error')
+{
+	change();
+	$node->safe_psql('postgres', q{UPDATE t SET v = v + 1 WHERE id = 1});
+	my $pid = postmaster_pid();
+	arm_fault($node, 'run_resolved', $action);
+	my $run = sync($node, 'hook');
+	ok(fired('run_resolved'), "$action at run_resolved: the point was passed");
+	restart_after_kill($pid) if $action eq 'kill_postmaster';
+	$node->poll_query_until('postgres', 'SELECT true') or die 'no restart';
+	$run = wait_for_run($node, $run);
+	is("$run->{status} $run->{failed}", 'partial 1', '... one record failed') or diag(json($run));
+	is($node->safe_psql('postgres', 'SELECT key FROM retl.failed_rows'), '1', '... and is known');
+}
+$receiver->rules();
+run_through('after that', sync($node, 'hook'));
 
 # Immediate shutdowns at whatever moment.
 for my $round (1 .. 5)
