@@ -39,6 +39,8 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM retl.preview_query('SELEC
 create_webhook($node, 'hook', $receiver);
 create_mapping($node, 'customers to hook', 'customers', 'hook');
 
+my $preview = $node->safe_psql('postgres', q{SELECT string_agg(p::text, ' ') FROM retl.preview_mapping('customers to hook') p});
+like($preview, qr/beyond a double/, 'preview of the mapping');
 is(scalar $receiver->requests, 0, 'previews send nothing');
 
 my $run = sync_and_wait($node, 'customers to hook');
