@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(
-  new_node new_receiver arm_fault fault_armed wait_gone worker_pid
+  new_node new_receiver arm_fault fault_armed wait_gone start_after_kill worker_pid
   create_webhook create_mapping sync sync_and_wait run_row wait_for_run
   records_of idempotency_key header check_oracle json literal
 );
@@ -82,6 +82,22 @@ sub wait_gone
 		select undef, undef, undef, 0.1;
 	}
 	die "process $pid does not go away";
+}
+
+# Starts a cluster whose postmaster was killed with SIGKILL.
+sub start_after_kill
+{
+	my ($node, $pid) = @_;
+	wait_gone($pid);
+	# Only so that the node knows: the process is gone.
+	$node->kill9;
+	# Its children hold the shared memory until they notice.
+	for (1 .. 100)
+	{
+		return if $node->start(fail_ok => 1);
+		select undef, undef, undef, 0.2;
+	}
+	die 'no start after the kill';
 }
 
 # pid of a worker: kind "snapshot" or "delivery"; waits until there is one.

@@ -63,20 +63,6 @@ sub fired
 	return 0;
 }
 
-sub restart_after_kill
-{
-	my ($pid) = @_;
-	wait_gone($pid);
-	$node->kill9;
-	# Its children hold the shared memory until they notice.
-	for (1 .. 100)
-	{
-		return if $node->start(fail_ok => 1);
-		select undef, undef, undef, 0.2;
-	}
-	die 'no start after the kill';
-}
-
 sub run_through
 {
 	my ($what, $run) = @_;
@@ -118,7 +104,7 @@ for my $case (@points)
 	my $run = sync($node, 'hook');
 	if (ok(fired($point), "kill of the postmaster at $point: the point was passed"))
 	{
-		restart_after_kill($pid);
+		start_after_kill($node, $pid);
 	}
 	else
 	{
@@ -157,7 +143,7 @@ for my $action ('kill', 'kill_postmaster', 'error')
 	arm_fault($node, 'run_resolved', $action);
 	my $run = sync($node, 'hook');
 	ok(fired('run_resolved'), "$action at run_resolved: the point was passed");
-	restart_after_kill($pid) if $action eq 'kill_postmaster';
+	start_after_kill($node, $pid) if $action eq 'kill_postmaster';
 	$node->poll_query_until('postgres', 'SELECT true') or die 'no restart';
 	$run = wait_for_run($node, $run);
 	is("$run->{status} $run->{failed}", 'partial 1', '... one record failed') or diag(json($run));

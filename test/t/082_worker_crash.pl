@@ -124,8 +124,7 @@ my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0
 kill 'KILL', $postmaster;
 wait_gone($_) for $postmaster, @pids;
 pass('launcher and workers end with the postmaster');
-$node->_update_pid(0);
-$node->start;
+start_after_kill($node, $postmaster);
 ok(looks(), 'and are there again after a start');
 $node->stop('fast');
 done_testing();
