@@ -52,6 +52,12 @@
 /* Time for answers that are under way when the server shuts down. */
 #define SHUTDOWN_GRACE_MS 1000
 
+/*
+ * Refused batches of a run are halved until this many refusals brought no
+ * acceptance: enough to find a hundred bad records in a batch, and an end where all are.
+ */
+#define FRUITLESS_MOST 256
+
 /* What is kept of an answer, and shown of it in an error. */
 #define ANSWER_KEPT 4096
 #define ANSWER_SHOWN 300
@@ -223,11 +229,12 @@ static void
 take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 {
 	RetlQueueBatch *batch = answer->owner;
-	RetlLimiter *limiter = &batch->run->destination->limiter;
+	RetlQueueRun *run = batch->run;
+	RetlLimiter *limiter = &run->destination->limiter;
 	RetlLedgerResult *result = &batch->result;
 	RetlOutcome outcome;
 
-	retl_outcome_decide(answer, batch->ledger.attempts + 1, &batch->run->destination->definition->retry, &outcome);
+	retl_outcome_decide(answer, batch->ledger.attempts + 1, &run->destination->definition->retry, &outcome);
 	result->kind = outcome.kind;
 	result->maybe = outcome.maybe;
 	result->http_status = answer->status;
@@ -241,17 +248,22 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 		if (answer->body_len > 0)
 		{
 			excerpt = clean_text(answer->body, answer->body_len, ANSWER_KEPT);
-			retl_secrets_mask(batch->run->destination->secrets, excerpt);
+			retl_secrets_mask(run->destination->secrets, excerpt);
 		}
 		result->answer = excerpt;
 		result->error = describe(answer, excerpt);
-		retl_secrets_mask(batch->run->destination->secrets, unconstify(char *, result->error));
+		retl_secrets_mask(run->destination->secrets, unconstify(char *, result->error));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(request_context);
 	}
 	if (outcome.kind == RETL_RETRY)
 		result->next_attempt_at = TimestampTzPlusMilliseconds(now, outcome.delay_ms);
-	batch->by_record = outcome.kind == RETL_REJECTED && outcome.by_record && batch->ledger.records > 1;
+	run->nhopeless = outcome.hopeless ? run->nhopeless + 1 : 0;
+	if (outcome.kind == RETL_ACCEPTED)
+		run->nfruitless = 0;
+	else if (outcome.by_record)
+		run->nfruitless++;
+	batch->by_record = outcome.by_record && batch->ledger.records > 1 && run->nfruitless <= FRUITLESS_MOST;
 
 	if (outcome.kind == RETL_RETRY || outcome.kind == RETL_GAVE_UP)
 		retl_limiter_failure(limiter, now);
@@ -375,6 +387,15 @@ planner_waits(const RetlLedgerRunState *state)
 		state->open_bytes < half && state->open_bytes + state->bytes_recorded >= half;
 }
 
+/* Whether a run has had so many refusals that no more of it should be sent. */
+static bool
+give_run_up(const RetlLedgerRunState *state)
+{
+	RetlQueueRun *run = retl_queue_run(state->id);
+
+	return run != NULL && !state->gone && !state->stopped && !state->finished && run->nhopeless >= RETL_QUEUE_HOPELESS_MOST;
+}
+
 static void
 record(TimestampTz now)
 {
@@ -403,6 +424,12 @@ record(TimestampTz now)
 	{
 		RetlLedgerRunState *state = &states[n];
 
+		if (give_run_up(state))
+		{
+			retl_ledger_fail(state->id, psprintf("the destination refused %d requests in a row, whatever was in them",
+												 RETL_QUEUE_HOPELESS_MOST));
+			state->stopped = true;
+		}
 		/* ended, or to be ended by the snapshot worker */
 		wake |= state->finished || (state->planned && state->open_batches == 0) || planner_waits(state);
 		if (state->stopped)

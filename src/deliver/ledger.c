@@ -348,6 +348,22 @@ lock_runs(int count, RunSum *sums)
 }
 
 void
+retl_ledger_fail(int64 run, const char *error)
+{
+	static Statement statement = {
+		"UPDATE retl.run r SET stop_reason = $2, error_code = $3, error = $2,"
+		" hint = 'Look at the destination''s settings and secrets; what was not delivered is tried again by the next sync.'"
+		" WHERE r.id = $1 AND r.stop_reason IS NULL AND r.finished_at IS NULL"
+	};
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, run);
+	retl_arg_text(&args, error);
+	retl_arg_text(&args, unpack_sql_state(ERRCODE_CONNECTION_EXCEPTION));
+	run_statement(&statement, &args);
+}
+
+void
 retl_ledger_quiesce(int count, const int64 *runs)
 {
 	static Statement statement = {

@@ -116,6 +116,12 @@ typedef void (*RetlLedgerTakeBody) (void *arg, int64 batch, const char *request,
 									const char *body, size_t body_len);
 extern void retl_ledger_bodies(int count, const int64 *batches, RetlLedgerTakeBody take, void *arg);
 
+/*
+ * Stops a run that fails: what is not delivered becomes exceptions. After
+ * outcomes of it were recorded in this transaction.
+ */
+extern void retl_ledger_fail(int64 run, const char *error);
+
 /* Notes that no request of these stopped runs is under way. */
 extern void retl_ledger_quiesce(int count, const int64 *runs);
 

@@ -210,6 +210,7 @@ retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPo
 	{
 		case RETL_HTTP_REFUSED:
 			outcome->kind = RETL_REJECTED;
+			outcome->hopeless = true;
 			return;
 		case RETL_HTTP_UNKNOWN:
 			outcome->maybe = true;
@@ -243,5 +244,7 @@ retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPo
 	{
 		outcome->kind = RETL_REJECTED;
 		outcome->by_record = status == 400 || status == 413 || status == 422;
+		/* who we are, and where we are: not a matter of records, as 404 may be */
+		outcome->hopeless = status == 401 || status == 403 || status == 407 || (status >= 300 && status < 400);
 	}
 }

@@ -25,6 +25,7 @@ typedef struct RetlOutcome
 	RetlOutcomeKind kind;
 	bool		maybe;			/* the destination may have acted on it */
 	bool		by_record;		/* one record may be at fault for all: bisect */
+	bool		hopeless;		/* it is not this request: others will fare no better */
 	bool		pause;			/* the destination asked for a pause of delay_ms */
 	int64		delay_ms;		/* RETL_RETRY: until the next attempt */
 } RetlOutcome;

@@ -428,10 +428,16 @@ retl_queue_clear(void)
 	}
 }
 
+RetlQueueRun *
+retl_queue_run(int64 id)
+{
+	return hash_search(runs, &id, HASH_FIND, NULL);
+}
+
 void
 retl_queue_run_state(const RetlLedgerRunState *state)
 {
-	RetlQueueRun *run = hash_search(runs, &state->id, HASH_FIND, NULL);
+	RetlQueueRun *run = retl_queue_run(state->id);
 
 	if (run == NULL)
 		return;
@@ -447,7 +453,8 @@ retl_queue_run_state(const RetlLedgerRunState *state)
 static bool
 may_send(const RetlQueueRun *run)
 {
-	return run->enabled && !run->stopped && run->nanswered < ANSWERED_MOST;
+	return run->enabled && !run->stopped && run->nanswered < ANSWERED_MOST &&
+		run->nhopeless < RETL_QUEUE_HOPELESS_MOST;
 }
 
 static bool
@@ -706,7 +713,13 @@ retl_queue_next(TimestampTz now)
 			!has_room(destination, ndestinations))
 			continue;
 
-		batch = dlist_container(RetlQueueBatch, node, dlist_pop_head_node(&destination->ready));
+		batch = dlist_head_element(RetlQueueBatch, node, &destination->ready);
+		if (batch->run->nhopeless >= RETL_QUEUE_HOPELESS_MOST)
+		{
+			drop_unsent(batch->run);
+			continue;
+		}
+		dlist_delete(&batch->node);
 		destination->nready--;
 		destination->ready_bytes -= batch->body_len;
 		retl_limiter_take(&destination->limiter, now);

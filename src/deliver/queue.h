@@ -31,6 +31,9 @@
 #include "deliver/limiter.h"
 #include "deliver/secret.h"
 
+/* After so many refusals in a row that are not for a record's sake, no more of a run is sent. */
+#define RETL_QUEUE_HOPELESS_MOST 100
+
 typedef struct RetlQueueDestination
 {
 	int64		id;				/* hash key */
@@ -63,6 +66,8 @@ typedef struct RetlQueueRun
 	int			nknown;			/* batches in memory, in any state */
 	int			nin_flight;
 	int			nanswered;
+	int			nfruitless;		/* refusals of batches since something was accepted */
+	int			nhopeless;		/* refusals in a row that had nothing to do with records */
 	dlist_node *chosen;			/* last one taken, while choosing what to load */
 
 	bool		seen;			/* by the discovery under way */
@@ -140,6 +145,9 @@ extern void retl_queue_retry(RetlQueueBatch *batch);
 
 /* Its outcome is on record, or it is of no use. */
 extern void retl_queue_forget(RetlQueueBatch *batch);
+
+/* A run by its number; NULL when it is not in memory. */
+extern RetlQueueRun *retl_queue_run(int64 id);
 
 /* What its run looks like now that outcomes were recorded. */
 extern void retl_queue_run_state(const RetlLedgerRunState *state);
