@@ -444,7 +444,7 @@ GRANT SELECT ON retl.instance, retl.connector, retl.model, retl.destination, ret
   retl.mapping_version TO retl_snapshot, retl_delivery;
 GRANT SELECT, INSERT, UPDATE, DELETE ON retl.model_state, retl.shape, retl.snapshot, retl.mapping_state,
   retl.run, retl.batch, retl.batch_body, retl.attempt, retl.exception TO retl_snapshot;
-GRANT SELECT, DELETE ON retl.request TO retl_snapshot;
+GRANT SELECT, UPDATE, DELETE ON retl.request TO retl_snapshot;
 GRANT USAGE ON SEQUENCE retl.batch_id_seq TO retl_snapshot, retl_delivery;
 GRANT SELECT ON retl.secret TO retl_delivery;
 GRANT SELECT, UPDATE ON retl.run TO retl_delivery;

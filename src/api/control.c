@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -67,6 +68,23 @@ get_run(const RetlCall *call, int64 id, RunRow *run)
  * Runs
  * -------------------------------------------------------------------------- */
 
+/* Cancels a run that is as it was when it was looked at; else returns 0. $1 run, $2 reason */
+static int64
+cancel(const RunRow *run, RetlArgs *args)
+{
+	if (strcmp(run->status, "queued") == 0)
+		return retl_sql("WITH gone AS (DELETE FROM retl.request WHERE id = $1 RETURNING *)"
+						" INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, requested_at,"
+						"  finished_at, error)"
+						" SELECT g.id, g.mapping, m.version, 'canceled', g.trigger, g.invocation, g.requested_at,"
+						"  pg_catalog.clock_timestamp(), $2 FROM gone g JOIN retl.mapping m ON m.id = g.mapping", args);
+	if (strcmp(run->status, "held") == 0)
+		return retl_sql("UPDATE retl.run SET status = 'canceled', finished_at = pg_catalog.clock_timestamp(), error = $2"
+						" WHERE id = $1 AND status = 'held'", args);
+	return retl_sql("UPDATE retl.run SET stop_reason = COALESCE(stop_reason, $2)"
+					" WHERE id = $1 AND finished_at IS NULL AND status <> 'held'", args);
+}
+
 Datum
 retl_cancel_run(PG_FUNCTION_ARGS)
 {
@@ -76,32 +94,26 @@ retl_cancel_run(PG_FUNCTION_ARGS)
 	RetlCall	call;
 	RunRow		run;
 
-	retl_api_begin(&call, false);
-	get_run(&call, id, &run);
-	if (run.finished)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("run " INT64_FORMAT " has ended as %s", id, run.status),
-				 errhint("Only a run that has not ended can be canceled.")));
-	if (run.served_by != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("run " INT64_FORMAT " was merged into run " INT64_FORMAT, id, run.served_by),
-				 errhint("Cancel run " INT64_FORMAT ".", run.served_by)));
-
 	retl_arg_int8(&args, id);
 	retl_arg_text(&args, reason ? reason : "canceled");
-	if (strcmp(run.status, "queued") == 0)
-		retl_sql("WITH gone AS (DELETE FROM retl.request WHERE id = $1 RETURNING *)"
-				 " INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, requested_at,"
-				 "  finished_at, error)"
-				 " SELECT g.id, g.mapping, m.version, 'canceled', g.trigger, g.invocation, g.requested_at,"
-				 "  pg_catalog.clock_timestamp(), $2 FROM gone g JOIN retl.mapping m ON m.id = g.mapping", &args);
-	else if (strcmp(run.status, "held") == 0)
-		retl_sql("UPDATE retl.run SET status = 'canceled', finished_at = pg_catalog.clock_timestamp(), error = $2"
-				 " WHERE id = $1", &args);
-	else
-		retl_sql("UPDATE retl.run SET stop_reason = COALESCE(stop_reason, $2) WHERE id = $1", &args);
+	retl_api_begin(&call, false);
+
+	/* the worker may take it a step further while we look: then look again */
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		get_run(&call, id, &run);
+		if (run.finished)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("run " INT64_FORMAT " has ended as %s", id, run.status),
+					 errhint("Only a run that has not ended can be canceled.")));
+		if (run.served_by != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("run " INT64_FORMAT " was merged into run " INT64_FORMAT, id, run.served_by),
+					 errhint("Cancel run " INT64_FORMAT ".", run.served_by)));
+	} while (cancel(&run, &args) == 0);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_wake_at_commit(RETL_DELIVERY_WORKER);
 	retl_api_end(&call);
@@ -131,7 +143,9 @@ retl_release_run(PG_FUNCTION_ARGS)
 				 errhint("Only a run that a brake holds can be released.")));
 
 	retl_arg_int8(&args, id);
-	if (retl_sql("WITH free AS ("
+	/* neither replaced nor canceled from here on */
+	if (retl_sql("SELECT FROM retl.run WHERE id = $1 AND status = 'held' FOR NO KEY UPDATE", &args) == 0 ||
+		retl_sql("WITH free AS ("
 				 "  UPDATE retl.mapping_state s SET active_run = r.id FROM retl.run r, retl.mapping m, retl.destination d"
 				 "  WHERE r.id = $1 AND s.mapping = r.mapping AND s.active_run IS NULL"
 				 "    AND s.cursor IS NOT DISTINCT FROM r.from_seq"

@@ -37,6 +37,57 @@ id_array(const int64 *ids, int count)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* The first column of the last result. */
+static int64 *
+result_ids(int64 count)
+{
+	int64	   *ids = palloc(sizeof(int64) * Max(count, 1));
+
+	for (int64 i = 0; i < count; i++)
+		ids[i] = retl_result_int8(i, 1);
+	return ids;
+}
+
+/*
+ * Of these requests the ones that are ours: nobody has canceled them, nor are
+ * their mappings being dropped, or held runs of theirs released, by
+ * transactions that we would have to wait for. The others stay. Requests of
+ * mappings that are gone come along. What is looked at afterwards, by
+ * statements of their own, stays as it is until we commit.
+ */
+static Datum
+lock_requests(const int64 *ids, int count, int *nlocked)
+{
+	RetlArgs	args = {0};
+	int64	   *mappings;
+	int64		nmappings;
+	int			nfree = 0;
+
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(ids, count), false);
+	nmappings = retl_sql("SELECT DISTINCT q.mapping FROM retl.request q WHERE q.id = ANY ($1) ORDER BY 1", &args);
+	mappings = result_ids(nmappings);
+	for (int64 i = 0; i < nmappings; i++)
+		if (retl_mapping_try_lock(mappings[i], ExclusiveLock))
+			mappings[nfree++] = mappings[i];
+
+	args.count = 0;
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(mappings, nfree), false);
+	(void) retl_sql("SELECT s.mapping FROM retl.mapping_state s WHERE s.mapping = ANY ($1)"
+					" ORDER BY s.mapping FOR NO KEY UPDATE SKIP LOCKED", &args);
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(result_ids(SPI_processed), SPI_processed), false);
+	(void) retl_sql("SELECT r.id FROM retl.run r WHERE r.mapping = ANY ($2) AND r.finished_at IS NULL"
+					" AND r.status = 'held' ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED", &args);
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(result_ids(SPI_processed), SPI_processed), false);
+	retl_arg_datum(&args, INT8ARRAYOID, id_array(ids, count), false);
+	(void) retl_sql("SELECT q.id FROM retl.request q WHERE q.id = ANY ($4) AND q.mapping = ANY ($1)"
+					" AND (q.mapping = ANY ($2) OR NOT EXISTS (SELECT FROM retl.mapping m WHERE m.id = q.mapping))"
+					" AND NOT EXISTS (SELECT FROM retl.run r WHERE r.mapping = q.mapping AND r.finished_at IS NULL"
+					"  AND r.status = 'held' AND r.id <> ALL ($3))"
+					" ORDER BY q.id FOR UPDATE SKIP LOCKED", &args);
+	*nlocked = (int) SPI_processed;
+	return id_array(result_ids(*nlocked), *nlocked);
+}
+
 /* Does to the mappings' states what the requests ask for, in their order. */
 static void
 apply_effects(const RetlArgs *ids, int64 seq)
@@ -64,13 +115,14 @@ apply_effects(const RetlArgs *ids, int64 seq)
 		retl_effect_apply(mappings[i], kinds[i], arguments[i], seq);
 }
 
-void
+bool
 retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 {
 	RetlArgs	args = {0};
+	int			nlocked;
 
 	SPI_connect();
-	retl_arg_datum(&args, INT8ARRAYOID, id_array(ids, count), false);
+	retl_arg_datum(&args, INT8ARRAYOID, lock_requests(ids, count, &nlocked), false);
 	apply_effects(&args, snapshot->seq);
 	retl_arg_int8(&args, snapshot->seq);
 	retl_arg_timestamptz(&args, snapshot->started_at);
@@ -108,6 +160,7 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 			 "       OR NOT EXISTS (SELECT FROM retl.mapping m WHERE m.id = q.mapping))",
 			 &args);
 	SPI_finish();
+	return nlocked > 0;
 }
 
 static const char *
@@ -116,33 +169,35 @@ error_code(const ErrorData *error)
 	return unpack_sql_state(error->sqlerrcode);
 }
 
-void
-retl_run_fail_requests(int64 model, int64 last, const ErrorData *error)
+bool
+retl_run_fail_requests(const int64 *ids, int count, const ErrorData *error)
 {
 	RetlArgs	args = {0};
+	int			nlocked;
 
 	SPI_connect();
-	retl_arg_int8(&args, model);
-	retl_arg_int8(&args, last);
+	retl_arg_datum(&args, INT8ARRAYOID, lock_requests(ids, count, &nlocked), false);
 	retl_arg_text(&args, error_code(error));
 	retl_arg_text(&args, error->message);
 	retl_arg_text(&args, error->hint);
 	retl_sql("WITH gone AS ("
-			 "  DELETE FROM retl.request q USING retl.mapping_state s"
-			 "  WHERE q.model = $1 AND q.id <= $2 AND s.mapping = q.mapping AND s.active_run IS NULL"
+			 "  DELETE FROM retl.request q WHERE q.id = ANY ($1) AND NOT EXISTS"
+			 "   (SELECT FROM retl.mapping_state s WHERE s.mapping = q.mapping AND s.active_run IS NOT NULL)"
 			 "  RETURNING q.*)"
 			 " INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation,"
 			 "  requested_at, started_at, finished_at, error_code, error, hint)"
 			 " SELECT g.id, g.mapping, m.version, 'failed', g.trigger, g.invocation, g.requested_at,"
-			 "  pg_catalog.now(), pg_catalog.now(), $3, $4, $5"
+			 "  pg_catalog.now(), pg_catalog.now(), $2, $3, $4"
 			 " FROM gone g JOIN retl.mapping m ON m.id = g.mapping", &args);
 	SPI_finish();
+	return nlocked > 0;
 }
 
-void
+bool
 retl_run_fail_plan(int64 run, const ErrorData *error)
 {
 	RetlArgs	args = {0};
+	bool		changed = true;
 
 	SPI_connect();
 	retl_arg_int8(&args, run);
@@ -160,11 +215,16 @@ retl_run_fail_plan(int64 run, const ErrorData *error)
 		retl_arg_int8(&args, mapping);
 		retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
 	}
-	else
-		retl_sql("UPDATE retl.run SET error_code = $2, error = $3, hint = $4,"
-				 " stop_reason = COALESCE(stop_reason, 'failed')"
-				 " WHERE id = $1 AND finished_at IS NULL", &args);
+	else if (retl_sql("UPDATE retl.run SET error_code = $2, error = $3, hint = $4, stop_reason = 'failed'"
+					  " WHERE id = $1 AND finished_at IS NULL AND stop_reason IS NULL", &args) == 0)
+	{
+		/* it fails even while it is being stopped: that takes time, not turns */
+		changed = false;
+		retl_sql("UPDATE retl.run SET error_code = $2, error = $3, hint = $4"
+				 " WHERE id = $1 AND finished_at IS NULL AND error IS DISTINCT FROM $3", &args);
+	}
 	SPI_finish();
+	return changed;
 }
 
 /* --------------------------------------------------------------------------

@@ -16,21 +16,24 @@
 /*
  * Turns the requests in ids[] into runs of the snapshot: one for each mapping
  * that has no active run, further requests of the mapping merged into it. The
- * caller holds the model's lock in ShareUpdateExclusive mode.
+ * caller holds the model's lock in ShareUpdateExclusive mode. Requests and
+ * mappings that a session has locked are left for a later snapshot; false when
+ * that is all of them.
  */
-extern void retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot);
+extern bool retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot);
 
 /*
- * The model could not be read: requests up to "last" of mappings without an
- * active run become failed runs.
+ * Their model could not be read: those of mappings without an active run become
+ * failed runs. False when none could be had.
  */
-extern void retl_run_fail_requests(int64 model, int64 last, const ErrorData *error);
+extern bool retl_run_fail_requests(const int64 *ids, int count, const ErrorData *error);
 
 /*
  * A chunk could not be planned. A run of which nothing was sent fails at once;
- * else it is stopped: what is left of it becomes exceptions, then it fails.
+ * else it is stopped: what is left of it becomes exceptions, then it fails. False
+ * when it was being stopped already: that cannot be done either, for now.
  */
-extern void retl_run_fail_plan(int64 run, const ErrorData *error);
+extern bool retl_run_fail_plan(int64 run, const ErrorData *error);
 
 /*
  * Ends a run that is planned and has no open batch, or that is stopped and has

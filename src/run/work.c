@@ -23,6 +23,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/fault.h"
 #include "base/guc.h"
@@ -44,8 +45,23 @@ typedef struct Frame
 	void		(*begin) (void);
 	void		(*commit) (void);
 	void		(*abort) (void);
+	void		(*give_way) (void); /* as abort, of what waited for a lock too long; or NULL: waits */
 	bool		can_vacuum;
 } Frame;
+
+/*
+ * How long a unit waits for a lock that a session holds, on a run or on what a
+ * model reads: shorter than deadlock_timeout, so that it is never the session
+ * that is told of a deadlock. A unit that could not be done is tried again
+ * after a delay, which doubles as long as nothing else can be done.
+ */
+#define LOCK_TIMEOUT "200ms"
+#define FIRST_DELAY_MS 100
+#define LAST_DELAY_MS 5000
+
+/* Something could not be done in this step, for want of a lock. */
+static bool passed_over = false;
+static int	delay_ms = FIRST_DELAY_MS;
 
 /* Models whose checkpoints this process has changed; allocated in TopMemoryContext. */
 static List *changed_models = NIL;
@@ -59,10 +75,11 @@ begin_in_worker(void)
 {
 	retl_worker_start_transaction();
 	retl_pin_settings();
+	retl_set_local("lock_timeout", LOCK_TIMEOUT);
 }
 
 static const Frame worker_frame = {
-	begin_in_worker, retl_worker_commit, retl_worker_abort, true
+	begin_in_worker, retl_worker_commit, retl_worker_abort, retl_worker_abort_quietly, true
 };
 
 /*
@@ -115,7 +132,7 @@ abort_in_session(void)
 }
 
 static const Frame session_frame = {
-	begin_in_session, commit_in_session, abort_in_session, false
+	begin_in_session, commit_in_session, abort_in_session, NULL, false
 };
 
 /* --------------------------------------------------------------------------
@@ -123,6 +140,20 @@ static const Frame session_frame = {
  * -------------------------------------------------------------------------- */
 
 typedef bool (*Unit) (int64 id, void *arg);
+
+/*
+ * Whether the transaction whose error is caught was rolled back because it had
+ * to wait for a lock.
+ */
+static bool
+gave_way(const Frame *frame)
+{
+	if (frame->give_way == NULL || geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	frame->give_way();
+	passed_over = true;
+	return true;
+}
 
 /*
  * Runs a unit in a transaction. On an error the transaction is rolled back,
@@ -133,6 +164,7 @@ run_unit(const Frame *frame, Unit unit, int64 id, void *arg, ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool done = false;
+	volatile bool rolled_back = false;
 
 	*error = NULL;
 	frame->begin();
@@ -143,25 +175,54 @@ run_unit(const Frame *frame, Unit unit, int64 id, void *arg, ErrorData **error)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		frame->abort();
+		if (!gave_way(frame))
+		{
+			*error = CopyErrorData();
+			frame->abort();
+		}
+		rolled_back = true;
 		MemoryContextSwitchTo(context);
 	}
 	PG_END_TRY();
-	if (*error == NULL)
+	if (!rolled_back)
+	{
 		frame->commit();
+		passed_over |= !done;
+	}
 	return done || *error != NULL;
 }
 
-/* Records a failure; an error while doing so is the worker's end, not the unit's. */
-static void
-record_failure(const Frame *frame, void (*record) (int64, const ErrorData *), int64 id,
+/*
+ * Records a failure. An error while doing so is the worker's end, not the
+ * unit's; where a lock is missing, the unit will be tried, and fail, again:
+ * false.
+ */
+static bool
+record_failure(const Frame *frame, bool (*record) (int64, const ErrorData *), int64 id,
 			   ErrorData *error)
 {
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool recorded = false;
+	volatile bool rolled_back = false;
+
 	frame->begin();
-	record(id, error);
-	frame->commit();
+	PG_TRY();
+	{
+		recorded = record(id, error);
+	}
+	PG_CATCH();
+	{
+		if (!gave_way(frame))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		rolled_back = true;
+	}
+	PG_END_TRY();
+	if (!rolled_back)
+		frame->commit();
+	passed_over |= !recorded;
 	FreeErrorData(error);
+	return recorded;
 }
 
 /* ---- snapshots ---- */
@@ -169,41 +230,30 @@ record_failure(const Frame *frame, void (*record) (int64, const ErrorData *), in
 typedef struct SnapshotWork
 {
 	int64		model;
-	int64	   *ids;			/* requests seen by the snapshot */
+	int64	   *ids;			/* requests seen last: by the snapshot, or before it */
 	int			count;
-	int64		last;			/* newest of them, for recording a failure */
 	MemoryContext context;
 } SnapshotWork;
 
-/* Under the snapshot that reads the model: which requests it serves. */
+/*
+ * The model's requests. Under the snapshot that reads the model: which ones it
+ * serves. Before it: to which ones a failure belongs. One that is committed
+ * later may have brought what was missing.
+ */
 static void
 see_requests(void *arg)
 {
 	SnapshotWork *work = arg;
 	RetlArgs	args = {0};
-	MemoryContext old;
+	int			count;
 
 	SPI_connect();
 	retl_arg_int8(&args, work->model);
-	work->count = retl_sql_read("SELECT id FROM retl.request WHERE model = $1 ORDER BY id", &args);
-	old = MemoryContextSwitchTo(work->context);
-	work->ids = palloc(sizeof(int64) * Max(work->count, 1));
-	MemoryContextSwitchTo(old);
-	for (int i = 0; i < work->count; i++)
+	count = retl_sql_read("SELECT id FROM retl.request WHERE model = $1 ORDER BY id", &args);
+	work->ids = MemoryContextAlloc(work->context, sizeof(int64) * Max(count, 1));
+	for (int i = 0; i < count; i++)
 		work->ids[i] = retl_result_int8(i, 1);
-	SPI_finish();
-}
-
-/* The newest request there is: a failure before the snapshot is theirs, too. */
-static void
-newest_request(SnapshotWork *work)
-{
-	RetlArgs	args = {0};
-
-	SPI_connect();
-	retl_arg_int8(&args, work->model);
-	retl_sql("SELECT COALESCE(pg_catalog.max(id), 0) FROM retl.request WHERE model = $1", &args);
-	work->last = retl_result_int8(0, 1);
+	work->count = count;
 	SPI_finish();
 }
 
@@ -225,11 +275,12 @@ snapshot_unit(int64 id, void *arg)
 	SnapshotWork *work = arg;
 	RetlModel  *model;
 	RetlSnapshot snapshot;
+	bool		served;
 
 	if (!retl_model_try_lock(id, ShareUpdateExclusiveLock))
 		return false;
 	RETL_FAULT("model_locked");
-	newest_request(work);
+	see_requests(work);
 	model = retl_model_load(id);
 	if (model == NULL)
 	{
@@ -243,7 +294,7 @@ snapshot_unit(int64 id, void *arg)
 				 errhint("Run retl.enable_model.")));
 	pgstat_report_activity(STATE_RUNNING, psprintf("retl: snapshot of model \"%s\"", model->name));
 	retl_snapshot_take(model, see_requests, work, &snapshot);
-	retl_run_serve(work->ids, work->count, &snapshot);
+	served = retl_run_serve(work->ids, work->count, &snapshot);
 	if (snapshot.added + snapshot.updated + snapshot.deleted > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -251,15 +302,15 @@ snapshot_unit(int64 id, void *arg)
 		changed_models = list_append_unique_oid(changed_models, (Oid) id);
 		MemoryContextSwitchTo(old);
 	}
-	return true;
+	return served;
 }
 
-static int64 failed_last;
+static const SnapshotWork *failed_work;
 
-static void
+static bool
 record_failed_snapshot(int64 model, const ErrorData *error)
 {
-	retl_run_fail_requests(model, failed_last, error);
+	return retl_run_fail_requests(failed_work->ids, failed_work->count, error);
 }
 
 static bool
@@ -274,8 +325,8 @@ do_snapshot(const Frame *frame, int64 model)
 	done = run_unit(frame, snapshot_unit, model, &work, &error);
 	if (error)
 	{
-		failed_last = work.last;
-		record_failure(frame, record_failed_snapshot, model, error);
+		failed_work = &work;
+		done = record_failure(frame, record_failed_snapshot, model, error);
 	}
 	return done;
 }
@@ -302,7 +353,7 @@ do_plan(const Frame *frame, int64 run)
 	bool		done = run_unit(frame, plan_unit, run, NULL, &error);
 
 	if (error)
-		record_failure(frame, retl_run_fail_plan, run, error);
+		done = record_failure(frame, retl_run_fail_plan, run, error);
 	if (done)
 		retl_wake(RETL_DELIVERY_WORKER);
 	return done;
@@ -317,6 +368,37 @@ do_end(const Frame *frame, int64 run)
 	/* nothing else could settle the run: leave, back off, try again */
 	if (error)
 		ReThrowError(error);
+	return done;
+}
+
+/*
+ * Who disables a mapping or destination stops the runs that are there. A run
+ * that was being made meanwhile is found here.
+ */
+static bool
+stop_unit(int64 run, void *arg)
+{
+	RetlArgs	args = {0};
+	bool		stopped;
+
+	SPI_connect();
+	retl_arg_int8(&args, run);
+	stopped = retl_sql("UPDATE retl.run SET stop_reason = 'disabled' WHERE id = $1"
+					   " AND finished_at IS NULL AND stop_reason IS NULL", &args) > 0;
+	SPI_finish();
+	return stopped;
+}
+
+static bool
+do_stop(const Frame *frame, int64 run)
+{
+	ErrorData  *error;
+	bool		done = run_unit(frame, stop_unit, run, NULL, &error);
+
+	if (error)
+		ReThrowError(error);
+	if (done)
+		retl_wake(RETL_DELIVERY_WORKER);
 	return done;
 }
 
@@ -367,9 +449,19 @@ vacuum_checkpoint(const Frame *frame, int64 model)
 		return;
 	stmt->rels = list_make1(makeVacuumRelation(table, InvalidOid, NIL));
 	stmt->is_vacuumcmd = true;
+
+	/* somebody may have dropped the model by now */
 	frame->begin();
-	ExecVacuum(make_parsestate(NULL), stmt, true);
-	frame->commit();
+	PG_TRY();
+	{
+		ExecVacuum(make_parsestate(NULL), stmt, true);
+		frame->commit();
+	}
+	PG_CATCH();
+	{
+		frame->abort();
+	}
+	PG_END_TRY();
 }
 
 /* --------------------------------------------------------------------------
@@ -386,6 +478,12 @@ static const char *const runs_to_end =
 	"SELECT id FROM retl.run WHERE finished_at IS NULL AND served_by IS NULL AND planned"
 	"  AND CASE WHEN stop_reason IS NULL THEN open_batches = 0 ELSE quiesced END"
 	" ORDER BY id LIMIT 32";
+
+static const char *const runs_to_stop =
+	"SELECT r.id FROM retl.run r JOIN retl.mapping m ON m.id = r.mapping"
+	" JOIN retl.destination d ON d.id = m.destination"
+	" WHERE r.finished_at IS NULL AND r.stop_reason IS NULL AND r.status IN ('planning', 'delivering')"
+	"  AND NOT (m.enabled AND d.enabled) ORDER BY r.id LIMIT 32";
 
 static const char *const runs_to_plan =
 	"SELECT id FROM retl.run WHERE finished_at IS NULL AND served_by IS NULL AND status = 'planning'"
@@ -438,6 +536,10 @@ work_step(const Frame *frame)
 {
 	Found		found;
 
+	find(frame, runs_to_stop, -1, &found);
+	if (try_each(frame, &found, do_stop))
+		return true;
+
 	find(frame, runs_to_end, -1, &found);
 	if (try_each(frame, &found, do_end))
 		return true;
@@ -477,9 +579,17 @@ retl_work_step(TimestampTz *next_due)
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "retl work", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
+	passed_over = false;
 	done = work_step(&worker_frame);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
+	if (done)
+		delay_ms = FIRST_DELAY_MS;
+	else if (passed_over)
+	{
+		*next_due = Min(*next_due, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms));
+		delay_ms = Min(2 * delay_ms, LAST_DELAY_MS);
+	}
 	return done;
 }
 

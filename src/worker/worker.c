@@ -211,17 +211,30 @@ retl_worker_commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-void
-retl_worker_abort(void)
+static void
+abort_transaction(bool report)
 {
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(context_before);
-	EmitErrorReport();
+	if (report)
+		EmitErrorReport();
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(context_before);
 	FlushErrorState();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	RESUME_INTERRUPTS();
+}
+
+void
+retl_worker_abort(void)
+{
+	abort_transaction(true);
+}
+
+void
+retl_worker_abort_quietly(void)
+{
+	abort_transaction(false);
 }
 
 void

@@ -63,6 +63,9 @@ extern void retl_worker_commit(void);
  */
 extern void retl_worker_abort(void);
 
+/* The same without a word in the log: for what is tried again. */
+extern void retl_worker_abort_quietly(void);
+
 /* Whether this process is a worker. */
 extern bool retl_worker_is_worker(void);
 
