@@ -48,7 +48,6 @@ struct RetlSample
 	RetlQuery	query;
 	KeyColumn  *keys;
 	char	   *key;			/* of the one row that is asked for, or NULL */
-	Oid			owner;			/* the mapping's */
 	RetlOperation operation;
 	const char *message_id;
 	char	   *timestamp;
@@ -97,10 +96,10 @@ prepare_expressions(RetlSample *sample, const char *filter)
 	for (int i = 0; i < count; i++)
 		expressions[i] = retl_mapping_sql(sample->mapping, i);
 	if (count > 0)
-		sample->sql = retl_sql_prepare(&sample->query.shape, count, expressions, sample->owner,
+		sample->sql = retl_sql_prepare(&sample->query.shape, count, expressions, sample->model->owner,
 									   sample->model->search_path);
 	if (filter != NULL)
-		sample->filter = retl_sql_prepare(&sample->query.shape, 1, &filter, sample->owner,
+		sample->filter = retl_sql_prepare(&sample->query.shape, 1, &filter, sample->model->owner,
 										  sample->model->search_path);
 }
 
@@ -115,30 +114,29 @@ load(RetlSample *sample, int64 id)
 	bool		isnull;
 
 	retl_arg_int8(&args, id);
-	(void) retl_sql("SELECT m.name, m.owner::oid, m.model, m.action, v.fields::text, coalesce(v.batch_size, 0),"
+	(void) retl_sql("SELECT m.name, m.model, m.action, v.fields::text, coalesce(v.batch_size, 0),"
 					" v.filter, v.records, d.id, c.definition::text, d.settings::text,"
 					" to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),"
 					" pg_has_role(m.owner, o.owner, 'USAGE') AND pg_has_role(m.owner, d.owner, 'USAGE')"
 					" FROM retl.mapping m JOIN retl.mapping_version v ON v.mapping = m.id AND v.version = m.version"
 					" JOIN retl.model o ON o.id = m.model JOIN retl.destination d ON d.id = m.destination"
 					" JOIN retl.connector c ON c.name = d.connector WHERE m.id = $1", &args);
-	if (!retl_result_bool(0, 13))
+	if (!retl_result_bool(0, 12))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of mapping \"%s\" does not have the privileges of the owners of its model and destination",
 						retl_result_text(0, 1)),
 				 errhint("Grant them, or give the mapping another owner with retl.alter_mapping().")));
-	sample->owner = retl_result_oid(0, 2);
-	action = retl_result_text(0, 4);
-	fields = retl_result_text(0, 5);
-	batch_size = retl_result_int4(0, 6);
-	filter = retl_result_text(0, 7);
-	sample->operation = first_operation(retl_result_datum(0, 8, &isnull));
-	sample->destination = retl_result_int8(0, 9);
-	sample->connector = retl_result_text(0, 10);
-	sample->settings = retl_result_text(0, 11);
-	sample->timestamp = retl_result_text(0, 12);
-	sample->model = retl_model_load(retl_result_int8(0, 3));
+	action = retl_result_text(0, 3);
+	fields = retl_result_text(0, 4);
+	batch_size = retl_result_int4(0, 5);
+	filter = retl_result_text(0, 6);
+	sample->operation = first_operation(retl_result_datum(0, 7, &isnull));
+	sample->destination = retl_result_int8(0, 8);
+	sample->connector = retl_result_text(0, 9);
+	sample->settings = retl_result_text(0, 10);
+	sample->timestamp = retl_result_text(0, 11);
+	sample->model = retl_model_load(retl_result_int8(0, 2));
 
 	sample->query.text = sample->model->query;
 	sample->query.search_path = sample->model->search_path;
