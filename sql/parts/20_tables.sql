@@ -130,6 +130,7 @@ CREATE TABLE retl.mapping_version (
   max_change_percent numeric NOT NULL,
   brake_min_rows int NOT NULL,
   allow_empty boolean NOT NULL,
+  resend text NOT NULL DEFAULT 'none',
   created_at timestamptz NOT NULL DEFAULT now(),
   created_by regrole NOT NULL,
   PRIMARY KEY (mapping, version)
@@ -146,6 +147,7 @@ COMMENT ON COLUMN retl.mapping_version.max_delete_percent IS 'Brake: share of ro
 COMMENT ON COLUMN retl.mapping_version.max_change_percent IS 'Brake: share of rows updated above which a run is held';
 COMMENT ON COLUMN retl.mapping_version.brake_min_rows IS 'Fewer rows than this never trip a share';
 COMMENT ON COLUMN retl.mapping_version.allow_empty IS 'Whether a model without rows may delete everything';
+COMMENT ON COLUMN retl.mapping_version.resend IS 'What the first run of it sends again: none, changed (rows of which something else is sent than by the version before), all';
 COMMENT ON COLUMN retl.mapping_version.created_at IS 'When made';
 COMMENT ON COLUMN retl.mapping_version.created_by IS 'Who made it';
 
@@ -219,11 +221,13 @@ COMMENT ON COLUMN retl.snapshot.set_aside_sample IS 'Up to five of them: {"key",
 CREATE TABLE retl.mapping_state (
   mapping bigint PRIMARY KEY REFERENCES retl.mapping ON DELETE CASCADE,
   cursor bigint,
+  version int,
   active_run bigint
 );
 COMMENT ON TABLE retl.mapping_state IS 'How far each mapping has planned';
 COMMENT ON COLUMN retl.mapping_state.mapping IS 'Mapping';
 COMMENT ON COLUMN retl.mapping_state.cursor IS 'Snapshot up to which changes are planned; NULL: never synced';
+COMMENT ON COLUMN retl.mapping_state.version IS 'Version of the mapping that planned up to there; one that is older asks what is to be sent again';
 COMMENT ON COLUMN retl.mapping_state.active_run IS 'The one active run, if any';
 
 -- Requests are append-only and have no unique constraint but their number, so

@@ -163,6 +163,7 @@ static const struct
 	const char *lock;
 	const char *names;
 	const char *set_enabled;
+	const char *set_owner;
 }			kinds[] =
 {
 	[RETL_OBJECT_MODEL] = {
@@ -170,21 +171,24 @@ static const struct
 		"SELECT id, owner::oid, enabled FROM retl.model WHERE name = $1",
 		"SELECT id, owner::oid, enabled FROM retl.model WHERE name = $1 FOR NO KEY UPDATE",
 		"SELECT name, owner::oid FROM retl.model ORDER BY name LIMIT $1",
-		"UPDATE retl.model SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2"
+		"UPDATE retl.model SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2",
+		"UPDATE retl.model SET owner = $2, altered_at = now() WHERE id = $1"
 	},
 	[RETL_OBJECT_DESTINATION] = {
 		"destination", "retl.destinations",
 		"SELECT id, owner::oid, enabled FROM retl.destination WHERE name = $1",
 		"SELECT id, owner::oid, enabled FROM retl.destination WHERE name = $1 FOR NO KEY UPDATE",
 		"SELECT name, owner::oid FROM retl.destination ORDER BY name LIMIT $1",
-		"UPDATE retl.destination SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2"
+		"UPDATE retl.destination SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2",
+		"UPDATE retl.destination SET owner = $2, altered_at = now() WHERE id = $1"
 	},
 	[RETL_OBJECT_MAPPING] = {
 		"mapping", "retl.mappings",
 		"SELECT id, owner::oid, enabled FROM retl.mapping WHERE name = $1",
 		"SELECT id, owner::oid, enabled FROM retl.mapping WHERE name = $1 FOR NO KEY UPDATE",
 		"SELECT name, owner::oid FROM retl.mapping ORDER BY name LIMIT $1",
-		"UPDATE retl.mapping SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2"
+		"UPDATE retl.mapping SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2",
+		"UPDATE retl.mapping SET owner = $2, altered_at = now() WHERE id = $1"
 	},
 };
 
@@ -267,6 +271,48 @@ retl_api_exists(RetlObjectKind kind, const char *name)
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("%s \"%s\" already exists", kinds[kind].name, name),
 			 errhint("Choose another name, or give or_replace => true to change the one there is.")));
+}
+
+void
+retl_api_nothing_to_alter(const RetlObject *object)
+{
+	const char *kind = kinds[object->kind].name;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("nothing to alter is given for %s \"%s\"", kind, object->name),
+			 errhint("Give what is to change by name; \\df retl.alter_%s lists what can.", kind)));
+}
+
+Oid
+retl_api_new_owner(FunctionCallInfo fcinfo, int n)
+{
+	Oid			owner;
+
+	if (PG_ARGISNULL(n))
+		return InvalidOid;
+	owner = PG_GETARG_OID(n);
+	if (GetUserNameFromId(owner, true) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", owner)));
+#if PG_VERSION_NUM >= 160000
+	check_can_set_role(GetUserId(), owner);
+#else
+	check_is_member_of_role(GetUserId(), owner);
+#endif
+	return owner;
+}
+
+void
+retl_api_set_owner(RetlObject *object, Oid owner)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, object->id);
+	retl_arg_datum(&args, REGROLEOID, ObjectIdGetDatum(owner), false);
+	(void) retl_sql(kinds[object->kind].set_owner, &args);
+	object->owner = owner;
 }
 
 bool

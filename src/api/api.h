@@ -91,6 +91,18 @@ extern void retl_api_require_owner(const RetlCall *call, const RetlObject *objec
 /* Errors with 42710: there is one of this name already. */
 pg_noreturn extern void retl_api_exists(RetlObjectKind kind, const char *name);
 
+/* Errors with 22023: an alter_... that names nothing to alter. */
+pg_noreturn extern void retl_api_nothing_to_alter(const RetlObject *object);
+
+/*
+ * As the caller, outside a call: argument "n", a role to which the caller may
+ * give an object; InvalidOid for NULL. Errors with 42704, and 42501.
+ */
+extern Oid	retl_api_new_owner(FunctionCallInfo fcinfo, int n);
+
+/* Inside a call, for the caller's own object. */
+extern void retl_api_set_owner(RetlObject *object, Oid owner);
+
 /* Sets or clears "enabled"; true when that changed anything. */
 extern bool retl_api_set_enabled(const RetlObject *object, bool enabled);
 

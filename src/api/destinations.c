@@ -1,7 +1,7 @@
 /*
  * destinations.c
- *		create_destination, enable_destination, disable_destination,
- *		drop_destination.
+ *		create_destination, alter_destination, enable_destination,
+ *		disable_destination, drop_destination.
  *
  * A secret belongs to the origin for which it was set: whoever points a
  * destination elsewhere does not take its secrets along.
@@ -22,6 +22,7 @@
 #include "map/connector.h"
 
 PG_FUNCTION_INFO_V1(retl_create_destination);
+PG_FUNCTION_INFO_V1(retl_alter_destination);
 PG_FUNCTION_INFO_V1(retl_enable_destination);
 PG_FUNCTION_INFO_V1(retl_disable_destination);
 PG_FUNCTION_INFO_V1(retl_drop_destination);
@@ -218,6 +219,134 @@ retl_create_destination(PG_FUNCTION_ARGS)
 	retl_api_end(&call);
 	error_context_stack = callback.previous;
 	PG_RETURN_INT64(destination.id);
+}
+
+/* --------------------------------------------------------------------------
+ * alter_destination
+ * -------------------------------------------------------------------------- */
+
+static RetlJson *
+parse_settings(const char *text)
+{
+	char	   *error;
+	RetlJson   *settings = retl_json_parse(text, strlen(text), &error);
+
+	if (settings == NULL || settings->type != RETL_JSON_OBJECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("settings must be a JSON object")));
+	return settings;
+}
+
+static bool
+is_reset(const RetlJsonMember *member, int nreset, char **reset)
+{
+	for (int i = 0; i < nreset; i++)
+		if (strlen(reset[i]) == member->keylen && memcmp(reset[i], member->key, member->keylen) == 0)
+			return true;
+	return false;
+}
+
+/* What is there, without what is reset, and with what is given in place of it. */
+static char *
+merge_settings(const char *before, const char *given, int nreset, char **reset)
+{
+	RetlJson   *old = parse_settings(before);
+	RetlJson   *new = parse_settings(given);
+	RetlJson   *merged = retl_json_object();
+	StringInfoData text;
+
+	for (int i = 0; i < old->len; i++)
+		if (!is_reset(&old->members[i], nreset, reset) &&
+			retl_json_get(new, old->members[i].key, old->members[i].keylen) == NULL)
+			retl_json_set(merged, old->members[i].key, old->members[i].keylen, old->members[i].value);
+	for (int i = 0; i < new->len; i++)
+		retl_json_set(merged, new->members[i].key, new->members[i].keylen, new->members[i].value);
+	initStringInfo(&text);
+	retl_json_write(&text, merged);
+	return text.data;
+}
+
+static void
+check_reset(const char *definition, const char *connector, const char *given, int nreset, char **reset)
+{
+	RetlJson   *declared = retl_json_member(retl_connector_parse(definition), "settings");
+	RetlJson   *new = parse_settings(given);
+
+	for (int i = 0; i < nreset; i++)
+	{
+		if (retl_json_member(declared, reset[i]) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" cannot be reset", reset[i]),
+					 errhint("Of a destination, settings of its connector \"%s\" can be.", connector)));
+		if (retl_json_member(new, reset[i]) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("setting \"%s\" is both given and reset", reset[i])));
+	}
+}
+
+static void
+alter_settings(const RetlObject *destination, const char *connector, const char *definition,
+			   const char *given, int nreset, char **reset)
+{
+	RetlArgs	args = {0};
+	char	   *settings;
+
+	if (given == NULL)
+		given = "{}";
+	check_reset(definition, connector, given, nreset, reset);
+	retl_arg_int8(&args, destination->id);
+	(void) retl_sql("SELECT settings::text FROM retl.destination WHERE id = $1", &args);
+	settings = merge_settings(retl_result_text(0, 1), given, nreset, reset);
+	replace_destination(destination, connector, definition, retl_connector_settings(definition, settings), true);
+}
+
+static char *
+connector_of(const RetlObject *destination)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, destination->id);
+	(void) retl_sql("SELECT connector FROM retl.destination WHERE id = $1", &args);
+	return retl_result_text(0, 1);
+}
+
+Datum
+retl_alter_destination(PG_FUNCTION_ARGS)
+{
+	char	   *name = retl_api_text(fcinfo, 0, "name");
+	char	   *settings = PG_ARGISNULL(1) ? NULL : retl_api_jsonb(fcinfo, 1, "settings");
+	char	   *secrets = PG_ARGISNULL(2) ? NULL : retl_api_jsonb(fcinfo, 2, "secrets");
+	Oid			owner = retl_api_new_owner(fcinfo, 3);
+	int			nreset;
+	char	  **reset = retl_api_text_array(fcinfo, 4, "reset", &nreset);
+	ErrorContextCallback callback;
+	RetlCall	call;
+	RetlObject	destination;
+	char	   *connector;
+	char	   *definition;
+
+	retl_api_secrets_hide(&callback);
+	retl_api_begin(&call, false);
+	retl_api_get(&call, RETL_OBJECT_DESTINATION, name, true, &destination);
+	retl_api_require_owner(&call, &destination);
+	if (settings == NULL && secrets == NULL && nreset == 0 && !OidIsValid(owner))
+		retl_api_nothing_to_alter(&destination);
+
+	connector = connector_of(&destination);
+	definition = retl_connectors_get(connector);
+	if (settings != NULL || nreset > 0)
+		alter_settings(&destination, connector, definition, settings, nreset, reset);
+	if (secrets != NULL)
+		retl_api_secrets_refer(&call, destination.id, connector, definition, secrets);
+	if (OidIsValid(owner))
+		retl_api_set_owner(&destination, owner);
+	retl_wake_at_commit(RETL_DELIVERY_WORKER);
+	retl_api_end(&call);
+	error_context_stack = callback.previous;
+	PG_RETURN_VOID();
 }
 
 /* --------------------------------------------------------------------------

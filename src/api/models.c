@@ -1,6 +1,6 @@
 /*
  * models.c
- *		create_model, enable_model, disable_model, drop_model.
+ *		create_model, alter_model, enable_model, disable_model, drop_model.
  *
  * drop_model takes the model's lock in AccessExclusive mode before it touches
  * the model's tables: no snapshot or planner is at work on them then.
@@ -23,6 +23,7 @@
 #define MAX_KEY_COLUMNS 31
 
 PG_FUNCTION_INFO_V1(retl_create_model);
+PG_FUNCTION_INFO_V1(retl_alter_model);
 PG_FUNCTION_INFO_V1(retl_enable_model);
 PG_FUNCTION_INFO_V1(retl_disable_model);
 PG_FUNCTION_INFO_V1(retl_drop_model);
@@ -146,8 +147,7 @@ insert_model(const char *name, Oid owner, const char *source, const RetlQuery *q
 }
 
 static void
-replace_model(const RetlObject *model, const char *source, const RetlQuery *query,
-			  const char *description)
+replace_model(const RetlObject *model, const char *source, const RetlQuery *query)
 {
 	RetlArgs	args = {0};
 
@@ -156,10 +156,28 @@ replace_model(const RetlObject *model, const char *source, const RetlQuery *quer
 	retl_arg_text(&args, query->text);
 	retl_arg_text(&args, query->relation);
 	retl_arg_text(&args, query->search_path);
+	(void) retl_sql("UPDATE retl.model SET source = coalesce($2, source), query = $3, relation = $4,"
+					" search_path = $5, altered_at = now() WHERE id = $1", &args);
+}
+
+static void
+set_description(const RetlObject *model, const char *description)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, model->id);
 	retl_arg_text(&args, description);
-	(void) retl_sql("UPDATE retl.model SET source = $2, query = $3, relation = $4, search_path = $5,"
-					" description = coalesce($6, description), altered_at = now()"
-					" WHERE id = $1", &args);
+	(void) retl_sql("UPDATE retl.model SET description = $2, altered_at = now() WHERE id = $1", &args);
+}
+
+static void
+note_volatile(const char *name, const RetlQuery *query)
+{
+	if (query->is_volatile)
+		ereport(NOTICE,
+				(errmsg("model \"%s\" calls a volatile function", name),
+				 errdetail("A row whose values differ from one execution to the next is updated at every snapshot."),
+				 errhint("Leave such columns out, unless this is what you want.")));
 }
 
 Datum
@@ -192,21 +210,106 @@ retl_create_model(PG_FUNCTION_ARGS)
 
 	retl_query_analyze(&query, exists ? model.owner : call.caller);
 	held = check_key(&query, nkeys, key);
-	if (query.is_volatile)
-		ereport(NOTICE,
-				(errmsg("model \"%s\" calls a volatile function", name),
-				 errdetail("A row whose values differ from one execution to the next is updated at every snapshot."),
-				 errhint("Leave such columns out, unless this is what you want.")));
+	note_volatile(name, &query);
 
 	if (exists)
 	{
 		check_same_key(&model, nkeys, key, held);
-		replace_model(&model, source, &query, description);
+		replace_model(&model, source, &query);
+		if (description != NULL)
+			set_description(&model, description);
 	}
 	else
 		model.id = insert_model(name, call.caller, source, &query, nkeys, key, description);
 	retl_api_end(&call);
 	PG_RETURN_INT64(model.id);
+}
+
+/* --------------------------------------------------------------------------
+ * alter_model
+ * -------------------------------------------------------------------------- */
+
+/* Whether the description is to be cleared: it alone can be. */
+static bool
+reset_argument(FunctionCallInfo fcinfo, int n, const char *description)
+{
+	int			count;
+	char	  **names = retl_api_text_array(fcinfo, n, "reset", &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (strcmp(names[i], "description") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" cannot be reset", names[i]),
+					 errhint("Of a model, description can be.")));
+		if (description != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s is both given and reset", names[i])));
+	}
+	return count > 0;
+}
+
+static void
+stored_query(const RetlObject *object, RetlQuery *query, int *nkeys, char ***key)
+{
+	RetlModel  *model = retl_model_load(object->id);
+
+	if (query->text == NULL)
+	{
+		query->text = model->query;
+		query->search_path = model->search_path;
+	}
+	*nkeys = model->nkeys;
+	*key = model->key;
+}
+
+/* The key stays; another query must have its columns, and whoever owns the model must be able to run it. */
+static void
+check_query(const RetlObject *model, RetlQuery *query)
+{
+	int			nkeys;
+	char	  **key;
+
+	stored_query(model, query, &nkeys, &key);
+	retl_query_analyze(query, model->owner);
+	check_same_key(model, nkeys, key, check_key(query, nkeys, key));
+}
+
+Datum
+retl_alter_model(PG_FUNCTION_ARGS)
+{
+	char	   *name = retl_api_text(fcinfo, 0, "name");
+	char	   *given = retl_api_text_or_null(fcinfo, 1);
+	char	   *description = retl_api_text_or_null(fcinfo, 2);
+	Oid			owner = retl_api_new_owner(fcinfo, 3);
+	bool		clear = reset_argument(fcinfo, 4, description);
+	RetlQuery	query = {0};
+	RetlCall	call;
+	RetlObject	model;
+
+	if (given != NULL)
+		retl_query_resolve(given, &query);
+	retl_api_begin(&call, false);
+	retl_api_get(&call, RETL_OBJECT_MODEL, name, true, &model);
+	retl_api_require_owner(&call, &model);
+	if (given == NULL && description == NULL && !clear && !OidIsValid(owner))
+		retl_api_nothing_to_alter(&model);
+
+	if (OidIsValid(owner))
+		retl_api_set_owner(&model, owner);
+	if (given != NULL || OidIsValid(owner))
+		check_query(&model, &query);
+	if (given != NULL)
+	{
+		note_volatile(name, &query);
+		replace_model(&model, NULL, &query);
+	}
+	if (description != NULL || clear)
+		set_description(&model, description);
+	retl_api_end(&call);
+	PG_RETURN_VOID();
 }
 
 /* --------------------------------------------------------------------------

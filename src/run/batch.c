@@ -56,6 +56,7 @@ typedef struct ExceptionColumns
 	Datum		error[INSERT_ROWS];
 	Datum		acked[INSERT_ROWS];
 	Datum		acked_shape[INSERT_ROWS];
+	Datum		maybe[INSERT_ROWS];
 	bool		no_error[INSERT_ROWS];
 	bool		no_acked[INSERT_ROWS];
 } ExceptionColumns;
@@ -191,17 +192,19 @@ insert_exceptions(RetlBatchWriter *writer)
 	add_array(&args, e->error, e->no_error, n, TEXTOID);
 	add_array(&args, e->acked, e->no_acked, n, TEXTOID);
 	add_array(&args, e->acked_shape, e->no_acked, n, INT4OID);
+	add_array(&args, e->maybe, NULL, n, TEXTOID);
 	/* what an older exception says was acknowledged stands */
 	retl_sql("INSERT INTO retl.exception AS x (mapping, key, run, operation, reason, error, maybe,"
 			 "  resolved, acked, acked_shape)"
-			 " SELECT $2, u.key, $1, u.operation, u.reason, u.error, false, true,"
+			 " SELECT $2, u.key, $1, u.operation, u.reason, u.error, u.maybe::pg_catalog.bool, true,"
 			 "  u.acked::pg_catalog.json, u.acked_shape"
 			 " FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-			 "  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
-			 "  AS u (key, operation, reason, error, acked, acked_shape)"
+			 "  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9))"
+			 "  AS u (key, operation, reason, error, acked, acked_shape, maybe)"
 			 " ON CONFLICT (mapping, key) DO UPDATE SET run = EXCLUDED.run, batch = NULL,"
 			 "  operation = EXCLUDED.operation, reason = EXCLUDED.reason, http_status = NULL,"
-			 "  error = EXCLUDED.error, attempts = x.attempts + 1, failed_at = EXCLUDED.failed_at",
+			 "  error = EXCLUDED.error, maybe = x.maybe OR EXCLUDED.maybe,"
+			 "  attempts = x.attempts + 1, failed_at = EXCLUDED.failed_at",
 			 &args);
 	e->count = 0;
 }
@@ -329,7 +332,7 @@ retl_batch_add(RetlBatchWriter *writer, RetlOperation operation, const char *key
 
 void
 retl_batch_add_exception(RetlBatchWriter *writer, RetlOperation operation, const char *key,
-						 const char *reason, const char *error, const RetlStored *acked)
+						 const char *reason, const char *error, const RetlStored *acked, bool maybe)
 {
 	ExceptionColumns *e = &writer->exceptions;
 	MemoryContext old = MemoryContextSwitchTo(writer->pending);
@@ -344,6 +347,7 @@ retl_batch_add_exception(RetlBatchWriter *writer, RetlOperation operation, const
 	e->acked[n] = acked->shape == 0 ? (Datum) 0 :
 		PointerGetDatum(cstring_to_text_with_len(acked->data, acked->len));
 	e->acked_shape[n] = Int32GetDatum(acked->shape);
+	e->maybe[n] = CStringGetTextDatum(maybe ? "true" : "false");
 	MemoryContextSwitchTo(old);
 	if (e->count >= INSERT_ROWS)
 		insert_pending(writer);

@@ -28,10 +28,10 @@ extern void retl_batch_dry(RetlBatchWriter *writer);
 extern void retl_batch_add(RetlBatchWriter *writer, RetlOperation operation, const char *key,
 						   const char *group, const char *record, int record_len);
 
-/* Adds an exception: "acked" is the row as last acknowledged. */
+/* Adds an exception: "acked" is the row as last acknowledged; "maybe": it is to be sent whatever it is. */
 extern void retl_batch_add_exception(RetlBatchWriter *writer, RetlOperation operation,
 									 const char *key, const char *reason, const char *error,
-									 const RetlStored *acked);
+									 const RetlStored *acked, bool maybe);
 
 /* Closes and writes all that is open. */
 extern void retl_batch_flush(RetlBatchWriter *writer);

@@ -32,12 +32,37 @@ hold(const RunPlan *plan, int64 added, int64 updated, int64 deleted, char *reaso
 	retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
 }
 
-bool
-retl_plan_brake(const RunPlan *plan)
+/* Net changes in the log. */
+static void
+count_log(RunPlan *plan)
 {
 	RetlArgs	args = {0};
 	StringInfoData sql;
-	int			nkeys = plan->model->nkeys;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE NOT was AND is_there),"
+						   " pg_catalog.count(*) FILTER (WHERE was AND is_there),"
+						   " pg_catalog.count(*) FILTER (WHERE was AND NOT is_there)"
+						   " FROM (SELECT (pg_catalog.array_agg(old_data IS NOT NULL ORDER BY seq))[1] AS was,"
+						   " (pg_catalog.array_agg(new_data IS NOT NULL ORDER BY seq DESC))[1] AS is_there"
+						   " FROM ");
+	appendStringInfo(&sql, "%s WHERE seq > $1 AND seq <= $2 GROUP BY ",
+					 retl_log_table(plan->model->id, plan->log_generation));
+	for (int k = 1; k <= plan->model->nkeys; k++)
+		appendStringInfo(&sql, "%sk%d", k > 1 ? ", " : "", k);
+	appendStringInfoString(&sql, ") n");
+	retl_arg_int8(&args, plan->from_seq);
+	retl_arg_int8(&args, plan->to_seq);
+	retl_sql(sql.data, &args);
+	plan->added = retl_result_int8(0, 1);
+	plan->updated = retl_result_int8(0, 2);
+	plan->deleted = retl_result_int8(0, 3);
+}
+
+bool
+retl_plan_brake(RunPlan *plan)
+{
+	RetlArgs	args = {0};
 	int64		added;
 	int64		updated;
 	int64		deleted;
@@ -49,26 +74,15 @@ retl_plan_brake(const RunPlan *plan)
 	if (plan->from_seq < 0 || plan->release || plan->stopping)
 		return false;
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE NOT was AND is_there),"
-						   " pg_catalog.count(*) FILTER (WHERE was AND is_there),"
-						   " pg_catalog.count(*) FILTER (WHERE was AND NOT is_there)"
-						   " FROM (SELECT (pg_catalog.array_agg(old_data IS NOT NULL ORDER BY seq))[1] AS was,"
-						   " (pg_catalog.array_agg(new_data IS NOT NULL ORDER BY seq DESC))[1] AS is_there"
-						   " FROM ");
-	appendStringInfo(&sql, "%s WHERE seq > $1 AND seq <= $2 GROUP BY ",
-					 retl_log_table(plan->model->id, plan->log_generation));
-	for (int k = 1; k <= nkeys; k++)
-		appendStringInfo(&sql, "%sk%d", k > 1 ? ", " : "", k);
-	appendStringInfoString(&sql, ") n");
-	retl_arg_int8(&args, plan->from_seq);
-	retl_arg_int8(&args, plan->to_seq);
-	retl_sql(sql.data, &args);
-	added = retl_result_int8(0, 1);
-	updated = retl_result_int8(0, 2);
-	deleted = retl_result_int8(0, 3);
+	if (plan->resend != RETL_RESEND_NONE)
+		retl_plan_count(plan);
+	else
+		count_log(plan);
+	added = plan->added;
+	updated = plan->updated;
+	deleted = plan->deleted;
+	plan->added = plan->updated = plan->deleted = 0;
 
-	memset(&args, 0, sizeof(args));
 	retl_arg_int8(&args, plan->model->id);
 	retl_arg_int8(&args, plan->to_seq);
 	retl_arg_int8(&args, plan->mapping_id);

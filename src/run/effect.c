@@ -137,6 +137,9 @@ baseline(const Effect *effect)
 
 	retl_arg_int8(&args, effect->mapping);
 	retl_sql("DELETE FROM retl.exception WHERE mapping = $1", &args);
+	/* nor is anything to be sent again for having been edited */
+	retl_sql("UPDATE retl.mapping_state s SET version = m.version FROM retl.mapping m"
+			 " WHERE s.mapping = $1 AND m.id = s.mapping", &args);
 	set_cursor(effect, effect->seq);
 }
 

@@ -206,6 +206,7 @@ load(RunPlan *plan)
 		check_columns(plan, mapping_name);
 		prepare_sql(plan, filter);
 	}
+	retl_plan_load_resend(plan, connector, action, settings);
 	return true;
 }
 
@@ -242,7 +243,8 @@ plan_phase(RunPlan *plan)
 	spec.key_types = plan->key_types;
 	spec.log_generation = plan->log_generation;
 	spec.kind = PHASE_IS_EXCEPTIONS(plan->phase) ? RETL_STREAM_EXCEPTIONS :
-		plan->from_seq < 0 ? RETL_STREAM_STATE : RETL_STREAM_LOG;
+		plan->from_seq < 0 ? RETL_STREAM_STATE :
+		plan->resend != RETL_RESEND_NONE ? RETL_STREAM_BOTH : RETL_STREAM_LOG;
 	spec.mapping = plan->mapping_id;
 	spec.run = plan->run;
 	spec.from_seq = plan->from_seq;
@@ -310,7 +312,10 @@ record_chunk(RunPlan *plan, bool planned, int64 batches, int64 bytes, double sec
 		memset(&args, 0, sizeof(args));
 		retl_arg_int8(&args, plan->mapping_id);
 		retl_arg_int8(&args, plan->to_seq);
-		retl_sql("UPDATE retl.mapping_state SET cursor = $2 WHERE mapping = $1", &args);
+		retl_arg_int4(&args, plan->version);
+		retl_arg_bool(&args, plan->keep_version);
+		retl_sql("UPDATE retl.mapping_state SET cursor = $2, version = CASE WHEN $4 THEN version ELSE $3 END"
+				 " WHERE mapping = $1", &args);
 	}
 }
 
@@ -342,6 +347,16 @@ lock_for_plan(int64 run)
 		retl_model_try_lock(model, AccessShareLock);
 }
 
+static void
+free_expressions(const RunPlan *plan)
+{
+	RetlSqlSet *sets[] = {plan->sql, plan->filter, plan->before_sql, plan->before_filter};
+
+	for (int i = 0; i < lengthof(sets); i++)
+		if (sets[i] != NULL)
+			retl_sql_free(sets[i]);
+}
+
 static bool
 plan_chunk(int64 run, bool dry)
 {
@@ -370,12 +385,13 @@ plan_chunk(int64 run, bool dry)
 		SPI_finish();
 		return false;
 	}
+	plan->has_exceptions = find_exceptions(plan);
 	if (plan->phase == 0 && plan->position == NULL && retl_plan_brake(plan))
 	{
+		free_expressions(plan);
 		SPI_finish();
 		return true;
 	}
-	plan->has_exceptions = find_exceptions(plan);
 
 	while (plan->phase < PHASES)
 	{
@@ -395,10 +411,7 @@ plan_chunk(int64 run, bool dry)
 		if (batches > 0 && plan->phase < PHASES && bytes >= CHUNK_BYTES)
 			break;
 	}
-	if (plan->sql)
-		retl_sql_free(plan->sql);
-	if (plan->filter)
-		retl_sql_free(plan->filter);
+	free_expressions(plan);
 
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);

@@ -1,7 +1,7 @@
 /*
  * plan_state.h
  *		What the parts of the planner share: the run being planned. Private to
- *		plan.c, brake.c and record.c; it lives for one chunk.
+ *		plan.c, brake.c, resend.c and record.c; it lives for one chunk.
  */
 #ifndef RETL_PLAN_STATE_H
 #define RETL_PLAN_STATE_H
@@ -20,6 +20,14 @@
 #define PHASES 4
 #define PHASE_IS_EXCEPTIONS(phase) ((phase) % 2 == 1)
 #define PHASE_IS_GONE(phase) ((phase) >= 2)
+
+/* What is sent again because the mapping was edited. */
+typedef enum RetlResend
+{
+	RETL_RESEND_NONE,
+	RETL_RESEND_CHANGED,		/* rows of which something else is sent than before */
+	RETL_RESEND_ALL
+} RetlResend;
 
 typedef struct RunPlan
 {
@@ -53,7 +61,15 @@ typedef struct RunPlan
 	RetlSqlSet *sql;			/* the mapping's @sql expressions, or NULL */
 	RetlSqlSet *filter;			/* its filter, or NULL */
 
+	/* the version that planned last, where something is to be sent again */
+	RetlResend	resend;
+	RetlMapping *before;		/* NULL: unknown, everything counts as changed */
+	RetlSqlSet *before_sql;		/* or NULL */
+	RetlSqlSet *before_filter;	/* or NULL */
+	bool		keep_version;	/* what is to be sent again is left to another run */
+
 	/* work */
+	bool		counting;		/* for a brake: nothing is written */
 	RetlBatchWriter *writer;
 	bool		has_exceptions;
 	SPIPlanPtr	is_exception;
@@ -66,7 +82,14 @@ typedef struct RunPlan
 } RunPlan;
 
 /* brake.c: whether a brake holds the run, which is then recorded. */
-extern bool retl_plan_brake(const RunPlan *plan);
+extern bool retl_plan_brake(RunPlan *plan);
+
+/* resend.c: what the run sends again, and the earlier version. */
+extern void retl_plan_load_resend(RunPlan *plan, const char *connector, const char *action,
+								  const char *settings);
+
+/* resend.c: counts what a run that sends again would send, into added, updated and deleted. */
+extern void retl_plan_count(RunPlan *plan);
 
 /* record.c: one change, into a batch, among the exceptions, or nowhere. */
 extern void retl_plan_change(RunPlan *plan, RetlChange *change);

@@ -44,6 +44,12 @@ retl_plan_shape(RunPlan *plan, int number)
 	return shape;
 }
 
+static bool
+same_row(const RetlStored *a, const RetlStored *b)
+{
+	return a->shape == b->shape && a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
 static const RetlSlice *
 split(const RetlShape *shape, const RetlStored *stored)
 {
@@ -53,18 +59,18 @@ split(const RetlShape *shape, const RetlStored *stored)
 	return slices;
 }
 
-/* The values of the mapping's @sql expressions for this envelope. */
+/* The values of a mapping's @sql expressions for this envelope. */
 static bool
-eval_sql(RunPlan *plan, RetlEnvelope *envelope, char **error)
+eval_sql(const RetlMapping *mapping, RetlSqlSet *sql, RetlEnvelope *envelope, char **error)
 {
-	int			count = retl_mapping_sql_count(plan->mapping);
+	int			count = retl_mapping_sql_count(mapping);
 	RetlSlice  *values;
 
 	if (count == 0)
 		return true;
 	values = palloc(sizeof(RetlSlice) * count);
 	envelope->sql = values;
-	return retl_sql_eval(plan->sql, envelope, values, error);
+	return retl_sql_eval(sql, envelope, values, error);
 }
 
 /* Whether one of the named columns differs between the rows. */
@@ -88,19 +94,14 @@ columns_differ(RunPlan *plan, const RetlEnvelope *envelope)
 	return false;
 }
 
-/* Whether an update changes anything for the destination. */
+/* Whether what "mapping" makes of the old row is other than what is made of the new one now. */
 static bool
-update_matters(RunPlan *plan, RetlEnvelope *envelope, char **error)
+payloads_differ(RunPlan *plan, RetlMapping *mapping, RetlSqlSet *sql, RetlEnvelope *envelope, char **error)
 {
 	RetlEnvelope before = *envelope;
 	StringInfoData old_payload;
 	StringInfoData new_payload;
 	char	   *old_error = NULL;
-
-	if (envelope->old == NULL || strcmp(plan->update_when, "any") == 0)
-		return true;
-	if (plan->update_columns)
-		return columns_differ(plan, envelope);
 
 	before.shape = envelope->old_shape;
 	before.row = envelope->old;
@@ -108,13 +109,35 @@ update_matters(RunPlan *plan, RetlEnvelope *envelope, char **error)
 	initStringInfo(&old_payload);
 	initStringInfo(&new_payload);
 	/* a row that could not be mapped before can have changed for the better */
-	if (!eval_sql(plan, &before, &old_error) ||
-		!retl_mapping_comparable(plan->mapping, &before, &old_payload, &old_error))
+	if (!eval_sql(mapping, sql, &before, &old_error) ||
+		!retl_mapping_comparable(mapping, &before, &old_payload, &old_error))
 		return true;
 	if (!retl_mapping_comparable(plan->mapping, envelope, &new_payload, error))
 		return true;
 	return old_payload.len != new_payload.len ||
 		memcmp(old_payload.data, new_payload.data, new_payload.len) != 0;
+}
+
+/* Whether an update changes anything for the destination; "same": the row itself is as it was. */
+static bool
+update_matters(RunPlan *plan, RetlEnvelope *envelope, bool same, char **error)
+{
+	if (envelope->old == NULL || plan->resend == RETL_RESEND_ALL)
+		return true;
+	if (plan->resend == RETL_RESEND_CHANGED)
+	{
+		if (plan->before == NULL ||
+			payloads_differ(plan, plan->before, plan->before_sql, envelope, error))
+			return true;
+		/* what is sent now is what was sent of it */
+		if (same || strcmp(plan->update_when, "payload") == 0)
+			return false;
+	}
+	if (strcmp(plan->update_when, "any") == 0)
+		return true;
+	if (plan->update_columns)
+		return columns_differ(plan, envelope);
+	return payloads_differ(plan, plan->mapping, plan->sql, envelope, error);
 }
 
 /* Same for the same version of the same row, at most 100 characters. */
@@ -150,10 +173,11 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 	StringInfoData group;
 	StringInfoData record;
 	char	   *error = NULL;
+	bool		same = operation == RETL_UPDATED && same_row(row, old);
 
 	if (plan->stopping)
 	{
-		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked);
+		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked, false);
 		return;
 	}
 
@@ -172,10 +196,15 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 	initStringInfo(&payload);
 	initStringInfo(&group);
 	initStringInfo(&record);
-	if (eval_sql(plan, &envelope, &error))
+	if (eval_sql(plan->mapping, plan->sql, &envelope, &error))
 	{
-		if (operation == RETL_UPDATED && !update_matters(plan, &envelope, &error))
+		if (operation == RETL_UPDATED && !update_matters(plan, &envelope, same, &error))
 			return;
+		if (plan->counting)
+		{
+			count_record(plan, operation);
+			return;
+		}
 		if (error == NULL &&
 			retl_mapping_payload(plan->mapping, &envelope, &payload, &error) &&
 			retl_mapping_record(plan->mapping, &envelope, payload.data, payload.len,
@@ -186,21 +215,18 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 			return;
 		}
 	}
-	retl_batch_add_exception(plan->writer, operation, key, "unmapped",
-							 error ? error : "the row could not be mapped", acked);
 	count_record(plan, operation);
+	if (plan->counting)
+		return;
+	/* one that is sent again though it is as acknowledged must not count as done */
+	retl_batch_add_exception(plan->writer, operation, key, "unmapped",
+							 error ? error : "the row could not be mapped", acked, same);
 	plan->unmapped++;
 }
 
 /* --------------------------------------------------------------------------
  * One change
  * -------------------------------------------------------------------------- */
-
-static bool
-same_row(const RetlStored *a, const RetlStored *b)
-{
-	return a->shape == b->shape && a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
-}
 
 /* Whether the key is an exception from an earlier run: those have phases of their own. */
 static bool
@@ -224,9 +250,9 @@ is_exception(RunPlan *plan, const char *key)
 	return SPI_processed > 0;
 }
 
-/* Whether the filter lets a stored row through; a row on which it fails is an error of that row. */
+/* Whether a filter lets a stored row through; a row on which it fails is an error of that row. */
 static bool
-passes(RunPlan *plan, RetlOperation operation, const char *key, const RetlStored *stored,
+passes(RunPlan *plan, RetlSqlSet *filter, RetlOperation operation, const char *key, const RetlStored *stored,
 	   char **error)
 {
 	RetlEnvelope envelope = {0};
@@ -234,29 +260,30 @@ passes(RunPlan *plan, RetlOperation operation, const char *key, const RetlStored
 
 	if (stored->shape == 0)
 		return false;
-	if (plan->filter == NULL)
+	if (filter == NULL)
 		return true;
 	envelope.operation = operation;
 	envelope.shape = retl_plan_shape(plan, stored->shape);
 	envelope.row = split(envelope.shape, stored);
 	envelope.key = key;
-	return retl_sql_eval(plan->filter, &envelope, &result, error) &&
+	return retl_sql_eval(filter, &envelope, &result, error) &&
 		result.len == 4 && memcmp(result.data, "true", 4) == 0;
 }
 
 /*
  * What the mapping sees of a change: a row that begins to pass its filter is
  * new to it, one that ceases to is gone. What a destination acknowledged did
- * pass.
+ * pass. An earlier version, where it is compared with, had a filter of its own.
  */
 static bool
 apply_filter(RunPlan *plan, RetlChange *change, char **error)
 {
 	static const RetlStored none = {0};
+	RetlSqlSet *old_filter = plan->before != NULL ? plan->before_filter : plan->filter;
 
-	if (plan->filter == NULL)
+	if (plan->filter == NULL && old_filter == NULL)
 		return true;
-	if (!passes(plan, RETL_ADDED, change->key, &change->new, error))
+	if (!passes(plan, plan->filter, RETL_ADDED, change->key, &change->new, error))
 	{
 		if (*error != NULL)
 			return false;
@@ -264,7 +291,7 @@ apply_filter(RunPlan *plan, RetlChange *change, char **error)
 		change->new = none;
 	}
 	if (!PHASE_IS_EXCEPTIONS(plan->phase) &&
-		!passes(plan, RETL_DELETED, change->key, &change->old, error))
+		!passes(plan, old_filter, RETL_DELETED, change->key, &change->old, error))
 	{
 		/* on error as well: it was not sent, and that is known */
 		*error = NULL;
@@ -282,11 +309,11 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 
 	if (!apply_filter(plan, change, &error))
 	{
-		if (!PHASE_IS_GONE(plan->phase) && !is_exception(plan, change->key))
+		if (!PHASE_IS_GONE(plan->phase) && !plan->counting && !is_exception(plan, change->key))
 		{
 			retl_batch_add_exception(plan->writer,
 									 change->old.shape ? RETL_UPDATED : RETL_ADDED,
-									 change->key, "unmapped", error, &change->old);
+									 change->key, "unmapped", error, &change->old, false);
 			plan->unmapped++;
 		}
 		return;
@@ -302,7 +329,8 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 			/* a mapping that takes no updates must not lose it for that */
 			if (change->maybe)
 				operation = plan->wants[RETL_UPDATED] ? RETL_UPDATED : RETL_ADDED;
-			else if (change->old.shape != 0 && !same_row(&change->old, &change->new))
+			else if (change->old.shape != 0 &&
+					 (plan->resend != RETL_RESEND_NONE || !same_row(&change->old, &change->new)))
 				operation = RETL_UPDATED;
 			else if (change->old.shape == 0)
 				operation = RETL_ADDED;
@@ -326,12 +354,14 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 			operation = RETL_DELETED;
 		else if (change->old.shape == 0)
 			operation = RETL_ADDED;
-		else if (same_row(&change->old, &change->new))
+		else if (plan->resend == RETL_RESEND_NONE && same_row(&change->old, &change->new))
 			return;				/* changed and changed back */
 		else
 			operation = RETL_UPDATED;
 	}
 
+	if (operation == RETL_UPDATED && !plan->wants[operation] && plan->resend == RETL_RESEND_ALL)
+		operation = RETL_ADDED;
 	if (!plan->wants[operation])
 		return;
 	if (operation == RETL_DELETED)

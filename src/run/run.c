@@ -254,12 +254,25 @@ cancel_pending(int64 run)
 			 " WHERE run = $1 AND status = 'pending'", &args);
 }
 
-/* What the destination had acknowledged of new exceptions: the row at the cursor of then. */
+static void
+append_keys(StringInfo sql, int nkeys, const char *prefix)
+{
+	for (int k = 1; k <= nkeys; k++)
+		appendStringInfo(sql, "%s%sk%d", k > 1 ? ", " : "", prefix, k);
+}
+
+/*
+ * What the destination had acknowledged of new exceptions: the row at the
+ * cursor of then, which is the one before the first change after it. One that
+ * has not changed since was sent again because somebody asked for that; it is
+ * to be sent again though it is as acknowledged.
+ */
 static void
 resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_types, bool first)
 {
 	RetlArgs	args = {0};
 	RetlModel  *model = retl_model_load(model_id);
+	char	   *key = retl_stream_typed_key(model, key_types, "e.key");
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -268,14 +281,19 @@ resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_typ
 	retl_arg_int8(&args, mapping);
 	if (!first)
 	{
-		appendStringInfo(&sql, ", (acked, acked_shape) = (SELECT l.old_data, l.old_shape FROM %s l"
-						 " WHERE ROW(",
+		appendStringInfo(&sql, ", (acked, acked_shape, maybe) = (SELECT"
+						 " CASE WHEN l.seq IS NULL THEN c.data ELSE l.old_data END,"
+						 " CASE WHEN l.seq IS NULL THEN c.shape ELSE l.old_shape END,"
+						 " e.maybe OR (l.seq IS NULL AND c.data IS NOT NULL)"
+						 "  OR (l.seq > r.to_seq AND l.old_data IS NOT NULL)"
+						 " FROM (VALUES (1)) one LEFT JOIN LATERAL (SELECT l.seq, l.old_data, l.old_shape"
+						 "  FROM %s l WHERE ROW(",
 						 retl_log_table(model_id, generation));
-		for (int k = 1; k <= model->nkeys; k++)
-			appendStringInfo(&sql, "%sl.k%d", k > 1 ? ", " : "", k);
-		appendStringInfo(&sql, ") = ROW(%s) AND l.seq > r.from_seq AND l.seq <= r.to_seq"
-						 " ORDER BY l.seq LIMIT 1)",
-						 retl_stream_typed_key(model, key_types, "e.key"));
+		append_keys(&sql, model->nkeys, "l.");
+		appendStringInfo(&sql, ") = ROW(%s) AND l.seq > r.from_seq ORDER BY l.seq LIMIT 1) l ON true"
+						 " LEFT JOIN %s c ON ROW(", key, retl_checkpoint_table(model_id));
+		append_keys(&sql, model->nkeys, "c.");
+		appendStringInfo(&sql, ") = ROW(%s))", key);
 	}
 	appendStringInfoString(&sql, " FROM retl.run r WHERE r.id = $1 AND e.mapping = $2"
 						   " AND e.run = $1 AND NOT e.resolved");

@@ -1,6 +1,6 @@
 /*
  * stream.c
- *		The three kinds of stream; see stream.h.
+ *		The kinds of stream; see stream.h.
  *
  * State at snapshot s = the checkpoint with the log after s undone: for a key
  * changed since, the row before its first change after s. Whether there is
@@ -142,6 +142,45 @@ log_statement(const RetlStreamSpec *spec)
 }
 
 /*
+ * $2: to_seq, $3: from_seq. Keys that are not in the log since from_seq are the
+ * same in both; for the others, the row at s is the one before the first change after s.
+ */
+static char *
+both_statement(const RetlStreamSpec *spec)
+{
+	int			nkeys = spec->model->nkeys;
+	char	   *log = retl_log_table(spec->model->id, spec->log_generation);
+	char	   *checkpoint = retl_checkpoint_table(spec->model->id);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	append_keys(&sql, nkeys, "c.");
+	appendStringInfo(&sql, ", c.shape, c.data, c.shape, c.data FROM %s c WHERE $2 IS NOT NULL", checkpoint);
+	append_after(&sql, spec, "c.");
+	appendStringInfo(&sql, " AND NOT EXISTS (SELECT FROM %s l WHERE ", log);
+	append_equal(&sql, nkeys, "l", "c");
+	appendStringInfoString(&sql, " AND l.seq > $3) UNION ALL SELECT ");
+	append_keys(&sql, nkeys, "u.");
+	appendStringInfoString(&sql, ", u.old_shape, u.old_data,"
+						   " CASE WHEN f.seq IS NULL THEN c.shape ELSE f.old_shape END,"
+						   " CASE WHEN f.seq IS NULL THEN c.data ELSE f.old_data END"
+						   " FROM (SELECT DISTINCT ON (");
+	append_keys(&sql, nkeys, "l.");
+	appendStringInfo(&sql, ") l.* FROM %s l WHERE l.seq > $3", log);
+	append_after(&sql, spec, "l.");
+	appendStringInfoString(&sql, " ORDER BY ");
+	append_keys(&sql, nkeys, "l.");
+	appendStringInfo(&sql, ", l.seq) u LEFT JOIN LATERAL (SELECT l.seq, l.old_shape, l.old_data FROM %s l WHERE ", log);
+	append_equal(&sql, nkeys, "l", "u");
+	appendStringInfo(&sql, " AND l.seq > $2 ORDER BY l.seq LIMIT 1) f ON true LEFT JOIN %s c ON ", checkpoint);
+	append_equal(&sql, nkeys, "c", "u");
+	appendStringInfoString(&sql, " ORDER BY ");
+	append_keys(&sql, nkeys, "");
+	return sql.data;
+}
+
+/*
  * $2: to_seq, $3: mapping, $4: run. Columns as above, then key, maybe, and the
  * last row there was. Keys are in the order of their texts here.
  */
@@ -225,6 +264,10 @@ retl_stream_open(const RetlStreamSpec *spec)
 			break;
 		case RETL_STREAM_LOG:
 			sql = log_statement(spec);
+			retl_arg_int8(&args, spec->from_seq);
+			break;
+		case RETL_STREAM_BOTH:
+			sql = both_statement(spec);
 			retl_arg_int8(&args, spec->from_seq);
 			break;
 		case RETL_STREAM_EXCEPTIONS:
@@ -326,6 +369,13 @@ retl_stream_next(RetlStream *stream, RetlChange *change)
 	{
 		case RETL_STREAM_STATE:
 			read_key(stream, &stream->key);
+			read_stored(stream, first + 2, &change->new, false);
+			stream->row++;
+			break;
+
+		case RETL_STREAM_BOTH:
+			read_key(stream, &stream->key);
+			read_stored(stream, first, &change->old, false);
 			read_stored(stream, first + 2, &change->new, false);
 			stream->row++;
 			break;

@@ -20,6 +20,7 @@ typedef enum RetlStreamKind
 {
 	RETL_STREAM_STATE,			/* every row present at to_seq */
 	RETL_STREAM_LOG,			/* net change of keys in (from_seq, to_seq] */
+	RETL_STREAM_BOTH,			/* every row present at from_seq or to_seq, changed or not */
 	RETL_STREAM_EXCEPTIONS		/* exceptions of the mapping and the state of their keys at to_seq */
 } RetlStreamKind;
 

@@ -1,0 +1,63 @@
+/*
+ * definition.h
+ *		What a mapping is made of, as create_mapping, alter_mapping and
+ *		copy_mapping take it: checked whole, then stored as a new version. What
+ *		is edited becomes a new version; batches keep theirs. Inside a call.
+ */
+#ifndef RETL_DEFINITION_H
+#define RETL_DEFINITION_H
+
+#include "postgres.h"
+
+#include "api/api.h"
+
+typedef struct RetlDefinition
+{
+	char	   *name;
+	char	   *action;
+	char	   *fields;
+	char	  **records;
+	int			nrecords;
+	char	   *filter;			/* or NULL */
+	char	   *schedule;
+	bool		enabled;
+	int32		batch_size;		/* 0: NULL */
+	char	   *update_when;
+	bool		update_when_stored; /* it is as we store it, not as users write it */
+	Datum		max_delete_percent;
+	Datum		max_change_percent;
+	int32		brake_min_rows;
+	bool		allow_empty;
+	const char *resend;			/* none, changed, all: what a new version sends again */
+
+	RetlObject	model;
+	RetlObject	destination;
+} RetlDefinition;
+
+/* The newest version of a mapping. */
+extern void retl_definition_load(int64 mapping, RetlDefinition *def);
+
+/*
+ * Finds model and destination by name, as what a mapping of the caller's may
+ * use; errors with 42704, and 42501.
+ */
+extern void retl_definition_use(const RetlCall *call, RetlObjectKind kind, const char *name, RetlObject *object);
+
+/*
+ * Checks values, then compiles the mapping against the connector's action and
+ * the model as it is now. @sql and filter run as the model's owner: see
+ * run/plan.c. Brings lists into the form in which they are stored.
+ */
+extern void retl_definition_check(RetlDefinition *def);
+
+/* Stores a new mapping and returns its id; errors with 42710. */
+extern int64 retl_definition_insert(const RetlDefinition *def, Oid owner);
+
+/*
+ * Stores a new version, if anything in it is new or is to be sent again.
+ * "enabled" enables; it does not disable: running a script of definitions
+ * again stops nothing.
+ */
+extern void retl_definition_replace(const RetlDefinition *def, int64 mapping, Oid caller);
+
+#endif							/* RETL_DEFINITION_H */
