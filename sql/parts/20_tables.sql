@@ -366,7 +366,7 @@ COMMENT ON COLUMN retl.batch.stage IS '0: added and updated; 1: deleted, sent wh
 COMMENT ON COLUMN retl.batch.records IS 'Records in it';
 COMMENT ON COLUMN retl.batch.bytes IS 'Length of the body';
 COMMENT ON COLUMN retl.batch.idempotency_key IS 'Same on every attempt';
-COMMENT ON COLUMN retl.batch.status IS 'pending; delivered, partial, failed, canceled; split: replaced by two halves';
+COMMENT ON COLUMN retl.batch.status IS 'pending; delivered, partial, failed, canceled; split: replaced by other batches. What of a partial one is to be sent again is in other batches, too';
 COMMENT ON COLUMN retl.batch.attempts IS 'Attempts on record';
 COMMENT ON COLUMN retl.batch.next_attempt_at IS 'Not before this; NULL: at once';
 COMMENT ON COLUMN retl.batch.created_at IS 'When planned';

@@ -1,6 +1,6 @@
 /*
  * bisect.c
- *		Halves of a batch; see bisect.h.
+ *		Batches in place of a batch; see bisect.h.
  */
 #include "postgres.h"
 
@@ -84,7 +84,7 @@ item_range(RetlSlice array, int from, int to)
 static void
 derive_key(const char *parent, int half, char *key)
 {
-	char		text[RETL_IDEMPOTENCY_KEY_LIMIT + 3];
+	char		text[RETL_IDEMPOTENCY_KEY_LIMIT + 16];
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
 
@@ -139,14 +139,84 @@ find_line(const char *body, size_t len, int records, int line)
 	return lines == records ? found : NULL;
 }
 
+static void
+add_member(RetlHalf *half, int record, int records)
+{
+	if (half->members == NULL)
+		half->members = palloc(sizeof(int) * records);
+	half->members[half->records++] = record;
+}
+
+RetlSlice *
+retl_bisect_records(const char *body, size_t len, int records)
+{
+	RetlSlice  *slices = palloc(sizeof(RetlSlice) * records);
+	Found		found = {.depth = DEPTH_LIMIT + 1};
+	RetlSliceIterator iterator;
+	RetlSlice	key;
+
+	if (!is_json(body, len))
+		return NULL;
+	find_array(retl_slice(body, len), records, 0, &found);
+	if (found.ambiguous || (found.array.data == NULL && records > 1))
+		return NULL;
+	if (found.array.data == NULL)
+	{
+		slices[0] = retl_slice(body, len);
+		return slices;
+	}
+	retl_slice_walk(&iterator, found.array);
+	for (int i = 0; i < records; i++)
+		(void) retl_slice_next(&iterator, &key, &slices[i]);
+	return slices;
+}
+
+RetlHalves *
+retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *verdicts, const char *idempotency_key)
+{
+	static const RetlVerdictKind kinds[] = {RETL_VERDICT_AGAIN, RETL_VERDICT_RETRY};
+	RetlHalves *rest = palloc0(sizeof(RetlHalves));
+	RetlSlice  *slices = records > 1 ? retl_bisect_records(body, len, records) : NULL;
+	RetlSlice	all;
+
+	if (slices == NULL)
+		return NULL;
+	all.data = slices[0].data;
+	all.len = slices[records - 1].data + slices[records - 1].len - all.data;
+	for (int kind = 0; kind < lengthof(kinds); kind++)
+	{
+		RetlHalf   *part = &rest->half[rest->count];
+		StringInfoData items;
+
+		initStringInfo(&items);
+		for (int i = 0; i < records; i++)
+		{
+			if (verdicts[i].kind != kinds[kind])
+				continue;
+			if (items.len > 0)
+				appendStringInfoChar(&items, ',');
+			appendBinaryStringInfo(&items, slices[i].data, slices[i].len);
+			add_member(part, i, records);
+		}
+		if (part->records == 0)
+			continue;
+		part->later = kinds[kind] == RETL_VERDICT_RETRY;
+		set_body(part, body, len, all, (RetlSlice) {items.data, items.len});
+		derive_key(idempotency_key, 2 + kind, part->idempotency_key);
+		rest->count++;
+	}
+	return rest;
+}
+
 RetlHalves *
 retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key)
 {
 	RetlHalves *halves = palloc0(sizeof(RetlHalves));
 	int			middle = records / 2;
 
-	halves->half[0].records = middle;
-	halves->half[1].records = records - middle;
+	halves->count = 2;
+	for (int i = 0; i < records; i++)
+		add_member(&halves->half[i < middle ? 0 : 1], i, records);
 	for (int i = 0; i < 2; i++)
 		derive_key(idempotency_key, i, halves->half[i].idempotency_key);
 
@@ -180,15 +250,28 @@ void
 retl_bisect_keys(RetlHalves *halves, const char *keys, const char *operations)
 {
 	RetlSlice	array = retl_slice(keys, strlen(keys));
-	int			from = 0;
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < halves->count; i++)
 	{
 		RetlHalf   *half = &halves->half[i];
-		RetlSlice	range = item_range(array, from, from + half->records);
+		StringInfoData text;
+		RetlSliceIterator iterator;
+		RetlSlice	key;
+		RetlSlice	value;
+		int			next = 0;
 
-		half->keys = psprintf("[%.*s]", range.len, range.data);
-		half->operations = pnstrdup(operations + from, half->records);
-		from += half->records;
+		initStringInfo(&text);
+		half->operations = palloc0(half->records + 1);
+		retl_slice_walk(&iterator, array);
+		for (int n = 0; next < half->records && retl_slice_next(&iterator, &key, &value); n++)
+		{
+			if (half->members[next] != n)
+				continue;
+			appendStringInfoChar(&text, next == 0 ? '[' : ',');
+			appendBinaryStringInfo(&text, value.data, value.len);
+			half->operations[next++] = operations[n];
+		}
+		appendStringInfoChar(&text, ']');
+		half->keys = text.data;
 	}
 }

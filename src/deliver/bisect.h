@@ -1,28 +1,35 @@
 /*
  * bisect.h
- *		Halves of a batch: where a destination refuses a batch and does not say
- *		for which record's sake, the halves are sent as requests of their own,
- *		until only what is at fault stands as failed. Owns no state.
+ *		Batches in place of a batch. Where a destination refuses a batch and does not
+ *		say for which record's sake, its halves are sent as requests of their own,
+ *		until only what is at fault stands as failed. Where it says so, those records
+ *		that are neither accepted nor refused are sent again without the others. Owns no
+ *		state.
  */
 #ifndef RETL_BISECT_H
 #define RETL_BISECT_H
 
 #include "postgres.h"
 
+#include "base/json.h"
 #include "deliver/ledger.h"
+#include "deliver/response.h"
 
 typedef struct RetlHalf
 {
 	int			records;
+	int		   *members;		/* which ones of the batch, ascending */
 	char	   *body;
 	int			body_len;
 	char		idempotency_key[RETL_IDEMPOTENCY_KEY_LIMIT + 1];
 	char	   *keys;			/* JSON array */
 	char	   *operations;
+	bool		later;			/* not at once; it keeps the count of attempts */
 } RetlHalf;
 
 typedef struct RetlHalves
 {
+	int			count;
 	RetlHalf	half[2];
 } RetlHalves;
 
@@ -32,6 +39,16 @@ typedef struct RetlHalves
  * array of as many items (the body itself or a member of it), or be a line for each.
  */
 extern RetlHalves *retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key);
+
+/*
+ * The same of the records that are to be sent again: those of RETL_VERDICT_AGAIN, and those of
+ * RETL_VERDICT_RETRY.
+ */
+extern RetlHalves *retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *verdicts,
+									const char *idempotency_key);
+
+/* Each record of a body; NULL when it is not clear where they are. */
+extern RetlSlice *retl_bisect_records(const char *body, size_t len, int records);
 
 /* Adds the keys and operations. */
 extern void retl_bisect_keys(RetlHalves *halves, const char *keys, const char *operations);

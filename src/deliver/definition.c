@@ -56,12 +56,14 @@ retl_definition_compile(const RetlLedgerDestination *destination)
 {
 	RetlDefinition *definition = palloc0(sizeof(RetlDefinition));
 	char	   *error;
-	RetlJson   *connector = retl_json_parse(destination->connector, strlen(destination->connector), &error);
+	char	   *text = pstrdup(destination->connector);	/* which the tree points into */
+	RetlJson   *connector = retl_json_parse(text, strlen(text), &error);
 	RetlJson   *settings = retl_json_parse(destination->settings, strlen(destination->settings), &error);
 	RetlJson   *rate = retl_json_member(connector, "rate");
 	RetlJson   *retry = retl_json_member(connector, "retry");
 
 	definition->name = pstrdup(destination->name);
+	definition->connector = connector;
 	definition->authentication = retl_request_compile(destination->connector, destination->settings);
 	definition->concurrency =
 		(int) connector_number(connector, settings, "concurrency", CONCURRENCY_DEFAULT, 1, CONCURRENCY_MOST);

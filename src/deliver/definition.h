@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "base/json.h"
 #include "deliver/ledger.h"
 #include "deliver/outcome.h"
 #include "deliver/request.h"
@@ -25,6 +26,7 @@ typedef struct RetlDefinition
 	double		rate_requests;	/* in rate_seconds; 0: as many as may be */
 	double		rate_seconds;
 	RetlRetryPolicy retry;
+	const RetlJson *connector;	/* all of it, for rules for answers */
 	RetlAuthentication *authentication;
 } RetlDefinition;
 

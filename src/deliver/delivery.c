@@ -40,6 +40,8 @@
 #include "deliver/http.h"
 #include "deliver/outcome.h"
 #include "deliver/queue.h"
+#include "deliver/response.h"
+#include "deliver/verdict.h"
 #include "worker/worker.h"
 
 /* A group of outcomes is recorded when it is this old or this large. */
@@ -225,6 +227,38 @@ describe(const RetlHttpAnswer *answer, const char *excerpt)
 	return MemoryContextStrdup(delivery_context, text);
 }
 
+/*
+ * What the connector's rule makes of an answer, in place of what its status
+ * means. *reason is in the current memory context.
+ */
+static void
+apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *outcome, char **reason)
+{
+	RetlQueueDestination *destination = batch->run->destination;
+	const RetlJson *rule = batch->request != NULL ?
+		retl_response_rule(destination->definition->connector, batch->request) : NULL;
+	RetlVerdict *verdicts;
+	RetlOutcome ruled;
+	int			records = batch->ledger.records;
+
+	*reason = NULL;
+	if (rule == NULL ||
+		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, &destination->definition->retry, batch->body,
+							 batch->body_len, records, &ruled, reason, &verdicts))
+		return;
+	*outcome = ruled;
+	if (*reason != NULL)
+		retl_secrets_mask(destination->secrets, *reason);
+	if (verdicts == NULL)
+		return;
+	for (int i = 0; i < records; i++)
+	{
+		if (verdicts[i].reason != NULL)
+			retl_secrets_mask(destination->secrets, verdicts[i].reason);
+	}
+	batch->result.verdicts = retl_verdict_copy(verdicts, records, delivery_context);
+}
+
 static void
 take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 {
@@ -233,8 +267,11 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	RetlLimiter *limiter = &run->destination->limiter;
 	RetlLedgerResult *result = &batch->result;
 	RetlOutcome outcome;
+	MemoryContext old = MemoryContextSwitchTo(request_context);
+	char	   *reason;
 
 	retl_outcome_decide(answer, batch->ledger.attempts + 1, &run->destination->definition->retry, &outcome);
+	apply_rule(batch, answer, &outcome, &reason);
 	result->kind = outcome.kind;
 	result->maybe = outcome.maybe;
 	result->http_status = answer->status;
@@ -242,7 +279,6 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	result->seconds = answer->seconds;
 	if (outcome.kind != RETL_ACCEPTED)
 	{
-		MemoryContext old = MemoryContextSwitchTo(request_context);
 		char	   *excerpt = NULL;
 
 		if (answer->body_len > 0)
@@ -251,12 +287,12 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 			retl_secrets_mask(run->destination->secrets, excerpt);
 		}
 		result->answer = excerpt;
-		result->error = describe(answer, excerpt);
+		result->error = reason != NULL ? MemoryContextStrdup(delivery_context, reason) : describe(answer, excerpt);
 		retl_secrets_mask(run->destination->secrets, unconstify(char *, result->error));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(request_context);
 	}
-	if (outcome.kind == RETL_RETRY)
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(request_context);
+	if (outcome.kind == RETL_RETRY || outcome.kind == RETL_PARTIAL)
 		result->next_attempt_at = TimestampTzPlusMilliseconds(now, outcome.delay_ms);
 	run->nhopeless = outcome.hopeless ? run->nhopeless + 1 : 0;
 	if (outcome.kind == RETL_ACCEPTED)
@@ -272,7 +308,7 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	if (outcome.pause)
 		retl_limiter_pause(limiter, result->next_attempt_at);
 
-	if (!batch->by_record)
+	if (!batch->by_record && outcome.kind != RETL_PARTIAL)
 		retl_queue_unload(batch);
 	add_outcome(batch, now);
 }
@@ -396,6 +432,23 @@ give_run_up(const RetlLedgerRunState *state)
 	return run != NULL && !state->gone && !state->stopped && !state->finished && run->nhopeless >= RETL_QUEUE_HOPELESS_MOST;
 }
 
+/* What replaces a batch of which only a part has an outcome, and what it must be for that. */
+static void
+replace_rest(RetlQueueBatch *batch)
+{
+	RetlLedgerResult *result = &batch->result;
+
+	result->halves = retl_bisect_rest(batch->body, batch->body_len, result->records, result->verdicts,
+									  batch->ledger.key);
+	if (result->halves != NULL)
+		return;
+	for (int i = 0; i < result->records; i++)
+	{
+		if (result->verdicts[i].kind == RETL_VERDICT_RETRY || result->verdicts[i].kind == RETL_VERDICT_AGAIN)
+			result->verdicts[i].kind = RETL_VERDICT_REJECTED;
+	}
+}
+
 static void
 record(TimestampTz now)
 {
@@ -415,6 +468,8 @@ record(TimestampTz now)
 		if (batch->by_record)
 			batch->result.halves = retl_bisect_body(batch->body, batch->body_len, batch->ledger.records,
 													batch->ledger.key);
+		else if (batch->result.kind == RETL_PARTIAL)
+			replace_rest(batch);
 		results[count++] = &batch->result;
 	}
 	retl_ledger_record(count, results, &nstates, &states);
@@ -458,6 +513,8 @@ record(TimestampTz now)
 		nanswered--;
 		if (batch->result.halves != NULL)
 			batch->run->exhausted = false;
+		if (batch->result.kind == RETL_PARTIAL)
+			batch->run->next_due = Min(batch->run->next_due, batch->result.next_attempt_at);
 		if (batch->result.kind == RETL_RETRY)
 			retl_queue_retry(batch);
 		else

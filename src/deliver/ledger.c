@@ -20,116 +20,14 @@
 #include "base/sql.h"
 #include "deliver/bisect.h"
 #include "deliver/ledger.h"
-
-typedef struct Statement
-{
-	const char *text;
-	SPIPlanPtr	plan;
-} Statement;
-
-static int64
-run_statement(Statement *statement, RetlArgs *args)
-{
-	int			code;
-
-	if (statement->plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(statement->text, args->count, args->types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", statement->text);
-		statement->plan = plan;
-	}
-	args->nulls[args->count] = '\0';
-	code = SPI_execute_plan(statement->plan, args->values, args->nulls, false, 0);
-	if (code < 0)
-		elog(ERROR, "SPI returned %s for: %s", SPI_result_code_string(code), statement->text);
-	return (int64) SPI_processed;
-}
-
-/* Parameters that are arrays */
-
-static void
-arg_int8_array(RetlArgs *args, int count, const int64 *values)
-{
-	Datum	   *datums = palloc(sizeof(Datum) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		datums[i] = Int64GetDatum(values[i]);
-	retl_arg_datum(args, INT8ARRAYOID,
-				   PointerGetDatum(construct_array(datums, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
-				   false);
-}
-
-typedef struct ArrayBuilder
-{
-	int			count;
-	Datum	   *values;
-	bool	   *nulls;
-} ArrayBuilder;
-
-static void
-array_start(ArrayBuilder *array, int size)
-{
-	array->count = 0;
-	array->values = palloc(sizeof(Datum) * Max(size, 1));
-	array->nulls = palloc(sizeof(bool) * Max(size, 1));
-}
-
-static void
-array_add(ArrayBuilder *array, Datum value, bool isnull)
-{
-	array->values[array->count] = value;
-	array->nulls[array->count++] = isnull;
-}
-
-static void
-array_add_text(ArrayBuilder *array, const char *text)
-{
-	array_add(array, text != NULL ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
-}
-
-static void
-arg_array(RetlArgs *args, ArrayBuilder *array, Oid array_type)
-{
-	static const struct
-	{
-		Oid			array;
-		Oid			element;
-		int			len;
-		bool		byval;
-		char		align;
-	}			types[] = {
-		{INT8ARRAYOID, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-		{INT4ARRAYOID, INT4OID, 4, true, TYPALIGN_INT},
-		{BOOLARRAYOID, BOOLOID, 1, true, TYPALIGN_CHAR},
-		{FLOAT8ARRAYOID, FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-		{TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-		{TEXTARRAYOID, TEXTOID, -1, false, TYPALIGN_INT},
-	};
-	int			low = 1;
-
-	for (int i = 0; i < lengthof(types); i++)
-	{
-		if (types[i].array == array_type)
-		{
-			retl_arg_datum(args, array_type,
-						   PointerGetDatum(construct_md_array(array->values, array->nulls, 1, &array->count, &low,
-															  types[i].element, types[i].len, types[i].byval,
-															  types[i].align)),
-						   false);
-			return;
-		}
-	}
-	elog(ERROR, "no array type %u", array_type);
-}
+#include "deliver/statement.h"
 
 /* Reading */
 
 int
 retl_ledger_runs(RetlLedgerRun **runs)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT r.id, r.mapping, m.destination, d.enabled AND m.enabled, r.stop_reason IS NOT NULL, r.quiesced,"
 		" r.planned OR r.phase >= 2, r.planned, r.open_batches, r.open_bytes, d.xmin, c.xmin"
 		" FROM retl.run r"
@@ -140,7 +38,7 @@ retl_ledger_runs(RetlLedgerRun **runs)
 		" ORDER BY r.id"
 	};
 	RetlArgs	args = {0};
-	int			count = (int) run_statement(&statement, &args);
+	int			count = (int) retl_statement_run(&statement, &args);
 
 	*runs = palloc0(sizeof(RetlLedgerRun) * Max(count, 1));
 	for (int row = 0; row < count; row++)
@@ -166,14 +64,14 @@ retl_ledger_runs(RetlLedgerRun **runs)
 bool
 retl_ledger_destination(int64 id, RetlLedgerDestination *destination)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT d.name, d.settings, c.definition FROM retl.destination d"
 		" JOIN retl.connector c ON c.name = d.connector WHERE d.id = $1"
 	};
 	RetlArgs	args = {0};
 
 	retl_arg_int8(&args, id);
-	if (run_statement(&statement, &args) == 0)
+	if (retl_statement_run(&statement, &args) == 0)
 		return false;
 	destination->id = id;
 	destination->name = retl_result_text(0, 1);
@@ -185,7 +83,7 @@ retl_ledger_destination(int64 id, RetlLedgerDestination *destination)
 int
 retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limit, RetlLedgerBatch **batches)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT b.id, b.records, b.bytes, b.attempts, b.idempotency_key"
 		" FROM retl.batch b"
 		" WHERE b.run = $1 AND b.stage = $2 AND b.id > $3 AND b.status = 'pending'"
@@ -200,7 +98,7 @@ retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limi
 	retl_arg_int8(&args, after);
 	retl_arg_timestamptz(&args, now);
 	retl_arg_int8(&args, limit);
-	count = (int) run_statement(&statement, &args);
+	count = (int) retl_statement_run(&statement, &args);
 
 	*batches = palloc(sizeof(RetlLedgerBatch) * Max(count, 1));
 	for (int row = 0; row < count; row++)
@@ -223,19 +121,19 @@ retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limi
 bool
 retl_ledger_early_pending(int64 run)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT FROM retl.batch b WHERE b.run = $1 AND b.stage = 0 AND b.status = 'pending' LIMIT 1"
 	};
 	RetlArgs	args = {0};
 
 	retl_arg_int8(&args, run);
-	return run_statement(&statement, &args) > 0;
+	return retl_statement_run(&statement, &args) > 0;
 }
 
 TimestampTz
 retl_ledger_next_due(int64 run, TimestampTz now)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT min(b.next_attempt_at) FROM retl.batch b"
 		" WHERE b.run = $1 AND b.status = 'pending' AND b.next_attempt_at > $2"
 	};
@@ -245,7 +143,7 @@ retl_ledger_next_due(int64 run, TimestampTz now)
 
 	retl_arg_int8(&args, run);
 	retl_arg_timestamptz(&args, now);
-	run_statement(&statement, &args);
+	retl_statement_run(&statement, &args);
 	value = retl_result_datum(0, 1, &isnull);
 	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
 }
@@ -253,14 +151,14 @@ retl_ledger_next_due(int64 run, TimestampTz now)
 void
 retl_ledger_bodies(int count, const int64 *batches, RetlLedgerTakeBody take, void *arg)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"SELECT bb.batch, bb.request, bb.body FROM retl.batch_body bb WHERE bb.batch = ANY ($1)"
 	};
 	RetlArgs	args = {0};
 	int64		found;
 
-	arg_int8_array(&args, count, batches);
-	found = run_statement(&statement, &args);
+	retl_arg_int8_array(&args, count, batches);
+	found = retl_statement_run(&statement, &args);
 	for (int64 row = 0; row < found; row++)
 	{
 		bool		isnull;
@@ -332,7 +230,7 @@ distinct_runs(int count, RetlLedgerResult **results, RunSum **sums)
 static void
 lock_runs(int count, RunSum *sums)
 {
-	static Statement lock = {
+	static RetlStatement lock = {
 		"SELECT r.id FROM retl.run r WHERE r.id = ANY ($1) ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED"
 	};
 	RetlArgs	args = {0};
@@ -341,8 +239,8 @@ lock_runs(int count, RunSum *sums)
 
 	for (int i = 0; i < count; i++)
 		ids[i] = sums[i].run;
-	arg_int8_array(&args, count, ids);
-	locked = run_statement(&lock, &args);
+	retl_arg_int8_array(&args, count, ids);
+	locked = retl_statement_run(&lock, &args);
 	for (int64 row = 0; row < locked; row++)
 		find_run(sums, count, retl_result_int8(row, 1))->locked = true;
 }
@@ -350,7 +248,7 @@ lock_runs(int count, RunSum *sums)
 void
 retl_ledger_fail(int64 run, const char *error)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"UPDATE retl.run r SET stop_reason = $2, error_code = $3, error = $2,"
 		" hint = 'Look at the destination''s settings and secrets; what was not delivered is tried again by the next sync.'"
 		" WHERE r.id = $1 AND r.stop_reason IS NULL AND r.finished_at IS NULL"
@@ -360,13 +258,13 @@ retl_ledger_fail(int64 run, const char *error)
 	retl_arg_int8(&args, run);
 	retl_arg_text(&args, error);
 	retl_arg_text(&args, unpack_sql_state(ERRCODE_CONNECTION_EXCEPTION));
-	run_statement(&statement, &args);
+	retl_statement_run(&statement, &args);
 }
 
 void
 retl_ledger_quiesce(int count, const int64 *runs)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"UPDATE retl.run r SET quiesced = true"
 		" WHERE r.id = ANY ($1) AND r.stop_reason IS NOT NULL AND r.finished_at IS NULL"
 	};
@@ -384,25 +282,25 @@ retl_ledger_quiesce(int count, const int64 *runs)
 		if (sums[i].locked)
 			ids[nids++] = sums[i].run;
 	}
-	arg_int8_array(&args, nids, ids);
-	run_statement(&statement, &args);
+	retl_arg_int8_array(&args, nids, ids);
+	retl_statement_run(&statement, &args);
 }
 
 static bool
 run_exists(int64 run)
 {
-	static Statement statement = {"SELECT FROM retl.run r WHERE r.id = $1"};
+	static RetlStatement statement = {"SELECT FROM retl.run r WHERE r.id = $1"};
 	RetlArgs	args = {0};
 
 	retl_arg_int8(&args, run);
-	return run_statement(&statement, &args) > 0;
+	return retl_statement_run(&statement, &args) > 0;
 }
 
 /* Nearly all answers are alike: one statement for each status that occurs. */
 static void
 record_delivered(int count, RetlLedgerResult **results, TimestampTz now)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"UPDATE retl.batch b SET status = 'delivered', attempts = b.attempts + 1, http_status = $2,"
 		" error = NULL, next_attempt_at = NULL, finished_at = $3"
 		" WHERE b.id = ANY ($1) AND b.finished_at IS NULL"
@@ -424,109 +322,141 @@ record_delivered(int count, RetlLedgerResult **results, TimestampTz now)
 			ids[nids++] = results[i]->batch;
 			done[i] = true;
 		}
-		arg_int8_array(&args, nids, ids);
+		retl_arg_int8_array(&args, nids, ids);
 		retl_arg_int4(&args, results[first]->http_status);
 		retl_arg_timestamptz(&args, now);
-		if (run_statement(&statement, &args) != nids)
+		if (retl_statement_run(&statement, &args) != nids)
 			elog(ERROR, "batches that were delivered are no longer pending");
 	}
+}
+
+/* How many records of a batch with an outcome, other than a retry, have the verdict. */
+static int
+records_of(const RetlLedgerResult *result, RetlVerdictKind kind)
+{
+	int			count = 0;
+
+	if (result->kind == RETL_ACCEPTED)
+		return kind == RETL_VERDICT_ACCEPTED ? result->records : 0;
+	if (result->kind != RETL_PARTIAL)
+		return kind == RETL_VERDICT_REJECTED && result->kind != RETL_RETRY && result->halves == NULL ? result->records : 0;
+	for (int i = 0; i < result->records; i++)
+		count += result->verdicts[i].kind == kind;
+	return count;
+}
+
+static const char *
+status_of(const RetlLedgerResult *result)
+{
+	if (result->kind == RETL_RETRY)
+		return "pending";
+	if (result->kind != RETL_PARTIAL)
+		return result->halves != NULL ? "split" : "failed";
+	if (records_of(result, RETL_VERDICT_REJECTED) == result->records)
+		return "failed";
+	if (records_of(result, RETL_VERDICT_ACCEPTED) + records_of(result, RETL_VERDICT_REJECTED) == 0)
+		return "split";
+	return "partial";
 }
 
 static void
 record_others(int count, RetlLedgerResult **results, TimestampTz now)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"UPDATE retl.batch b SET status = ($2)[array_position($1, b.id)], attempts = b.attempts + 1,"
 		" http_status = ($3)[array_position($1, b.id)], error = ($4)[array_position($1, b.id)],"
 		" next_attempt_at = ($5)[array_position($1, b.id)], maybe = b.maybe OR ($6)[array_position($1, b.id)],"
 		" finished_at = CASE WHEN ($2)[array_position($1, b.id)] <> 'pending' THEN $7 END,"
-		" failed = CASE WHEN ($2)[array_position($1, b.id)] = 'failed' THEN b.records ELSE 0 END"
+		" failed = ($8)[array_position($1, b.id)]"
 		" WHERE b.id = ANY ($1) AND b.finished_at IS NULL"
 	};
 	RetlArgs	args = {0};
-	ArrayBuilder ids;
-	ArrayBuilder statuses;
-	ArrayBuilder http;
-	ArrayBuilder errors;
-	ArrayBuilder next;
-	ArrayBuilder maybe;
+	RetlArrayBuilder ids;
+	RetlArrayBuilder statuses;
+	RetlArrayBuilder http;
+	RetlArrayBuilder errors;
+	RetlArrayBuilder next;
+	RetlArrayBuilder maybe;
+	RetlArrayBuilder failed;
 
-	array_start(&ids, count);
-	array_start(&statuses, count);
-	array_start(&http, count);
-	array_start(&errors, count);
-	array_start(&next, count);
-	array_start(&maybe, count);
+	retl_array_start(&ids, count);
+	retl_array_start(&statuses, count);
+	retl_array_start(&http, count);
+	retl_array_start(&errors, count);
+	retl_array_start(&next, count);
+	retl_array_start(&maybe, count);
+	retl_array_start(&failed, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
 
 		if (result->kind == RETL_ACCEPTED)
 			continue;
-		array_add(&ids, Int64GetDatum(result->batch), false);
-		array_add_text(&statuses, result->kind == RETL_RETRY ? "pending" :
-					   result->halves != NULL ? "split" : "failed");
-		array_add(&http, Int32GetDatum(result->http_status), result->http_status == 0);
-		array_add_text(&errors, result->error);
-		array_add(&next, TimestampTzGetDatum(result->next_attempt_at), result->kind != RETL_RETRY);
-		array_add(&maybe, BoolGetDatum(result->maybe), false);
+		retl_array_add(&ids, Int64GetDatum(result->batch), false);
+		retl_array_add_text(&statuses, status_of(result));
+		retl_array_add(&failed, Int32GetDatum(records_of(result, RETL_VERDICT_REJECTED)), false);
+		retl_array_add(&http, Int32GetDatum(result->http_status), result->http_status == 0);
+		retl_array_add_text(&errors, result->error);
+		retl_array_add(&next, TimestampTzGetDatum(result->next_attempt_at), result->kind != RETL_RETRY);
+		retl_array_add(&maybe, BoolGetDatum(result->maybe), false);
 	}
 	if (ids.count == 0)
 		return;
-	arg_array(&args, &ids, INT8ARRAYOID);
-	arg_array(&args, &statuses, TEXTARRAYOID);
-	arg_array(&args, &http, INT4ARRAYOID);
-	arg_array(&args, &errors, TEXTARRAYOID);
-	arg_array(&args, &next, TIMESTAMPTZARRAYOID);
-	arg_array(&args, &maybe, BOOLARRAYOID);
+	retl_arg_array(&args, &ids, INT8ARRAYOID);
+	retl_arg_array(&args, &statuses, TEXTARRAYOID);
+	retl_arg_array(&args, &http, INT4ARRAYOID);
+	retl_arg_array(&args, &errors, TEXTARRAYOID);
+	retl_arg_array(&args, &next, TIMESTAMPTZARRAYOID);
+	retl_arg_array(&args, &maybe, BOOLARRAYOID);
 	retl_arg_timestamptz(&args, now);
-	if (run_statement(&statement, &args) != ids.count)
+	retl_arg_array(&args, &failed, INT4ARRAYOID);
+	if (retl_statement_run(&statement, &args) != ids.count)
 		elog(ERROR, "batches whose outcome is known are no longer pending");
 }
 
 static void
 record_attempts(int count, RetlLedgerResult **results)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"INSERT INTO retl.attempt (batch, attempt, at, seconds, http_status, error, answer)"
 		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
 	};
 	RetlArgs	args = {0};
-	ArrayBuilder batches;
-	ArrayBuilder attempts;
-	ArrayBuilder at;
-	ArrayBuilder seconds;
-	ArrayBuilder http;
-	ArrayBuilder errors;
-	ArrayBuilder answers;
+	RetlArrayBuilder batches;
+	RetlArrayBuilder attempts;
+	RetlArrayBuilder at;
+	RetlArrayBuilder seconds;
+	RetlArrayBuilder http;
+	RetlArrayBuilder errors;
+	RetlArrayBuilder answers;
 
-	array_start(&batches, count);
-	array_start(&attempts, count);
-	array_start(&at, count);
-	array_start(&seconds, count);
-	array_start(&http, count);
-	array_start(&errors, count);
-	array_start(&answers, count);
+	retl_array_start(&batches, count);
+	retl_array_start(&attempts, count);
+	retl_array_start(&at, count);
+	retl_array_start(&seconds, count);
+	retl_array_start(&http, count);
+	retl_array_start(&errors, count);
+	retl_array_start(&answers, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
 
-		array_add(&batches, Int64GetDatum(result->batch), false);
-		array_add(&attempts, Int32GetDatum(result->attempt), false);
-		array_add(&at, TimestampTzGetDatum(result->at), false);
-		array_add(&seconds, Float8GetDatum(result->seconds), false);
-		array_add(&http, Int32GetDatum(result->http_status), result->http_status == 0);
-		array_add_text(&errors, result->error);
-		array_add_text(&answers, result->answer);
+		retl_array_add(&batches, Int64GetDatum(result->batch), false);
+		retl_array_add(&attempts, Int32GetDatum(result->attempt), false);
+		retl_array_add(&at, TimestampTzGetDatum(result->at), false);
+		retl_array_add(&seconds, Float8GetDatum(result->seconds), false);
+		retl_array_add(&http, Int32GetDatum(result->http_status), result->http_status == 0);
+		retl_array_add_text(&errors, result->error);
+		retl_array_add_text(&answers, result->answer);
 	}
-	arg_array(&args, &batches, INT8ARRAYOID);
-	arg_array(&args, &attempts, INT4ARRAYOID);
-	arg_array(&args, &at, TIMESTAMPTZARRAYOID);
-	arg_array(&args, &seconds, FLOAT8ARRAYOID);
-	arg_array(&args, &http, INT4ARRAYOID);
-	arg_array(&args, &errors, TEXTARRAYOID);
-	arg_array(&args, &answers, TEXTARRAYOID);
-	run_statement(&statement, &args);
+	retl_arg_array(&args, &batches, INT8ARRAYOID);
+	retl_arg_array(&args, &attempts, INT4ARRAYOID);
+	retl_arg_array(&args, &at, TIMESTAMPTZARRAYOID);
+	retl_arg_array(&args, &seconds, FLOAT8ARRAYOID);
+	retl_arg_array(&args, &http, INT4ARRAYOID);
+	retl_arg_array(&args, &errors, TEXTARRAYOID);
+	retl_arg_array(&args, &answers, TEXTARRAYOID);
+	retl_statement_run(&statement, &args);
 }
 
 /*
@@ -536,7 +466,7 @@ record_attempts(int count, RetlLedgerResult **results)
 static void
 record_exceptions(int count, RetlLedgerResult **results, TimestampTz now)
 {
-	static Statement statement = {
+	static RetlStatement statement = {
 		"INSERT INTO retl.exception AS e"
 		" (mapping, key, run, batch, operation, reason, http_status, error, maybe, resolved, failed_at)"
 		" SELECT DISTINCT ON (b.mapping, k.value::text) b.mapping, k.value::text, b.run, b.id,"
@@ -552,38 +482,82 @@ record_exceptions(int count, RetlLedgerResult **results, TimestampTz now)
 		" failed_at = excluded.failed_at"
 	};
 	RetlArgs	args = {0};
-	ArrayBuilder ids;
-	ArrayBuilder reasons;
+	RetlArrayBuilder ids;
+	RetlArrayBuilder reasons;
 
-	array_start(&ids, count);
-	array_start(&reasons, count);
+	retl_array_start(&ids, count);
+	retl_array_start(&reasons, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
 
 		if (result->halves != NULL || (result->kind != RETL_REJECTED && result->kind != RETL_GAVE_UP))
 			continue;
-		array_add(&ids, Int64GetDatum(result->batch), false);
-		array_add_text(&reasons, result->kind == RETL_REJECTED ? "rejected" : "gave_up");
+		retl_array_add(&ids, Int64GetDatum(result->batch), false);
+		retl_array_add_text(&reasons, result->kind == RETL_REJECTED ? "rejected" : "gave_up");
 	}
 	if (ids.count == 0)
 		return;
-	arg_array(&args, &ids, INT8ARRAYOID);
-	arg_array(&args, &reasons, TEXTARRAYOID);
+	retl_arg_array(&args, &ids, INT8ARRAYOID);
+	retl_arg_array(&args, &reasons, TEXTARRAYOID);
 	retl_arg_timestamptz(&args, now);
-	run_statement(&statement, &args);
+	retl_statement_run(&statement, &args);
 }
 
-/* Inserts the two halves of a batch; returns their bytes. */
+/* Of a batch that tells records apart, those that were refused, each with its own error. */
+static void
+record_refused(const RetlLedgerResult *result, TimestampTz now)
+{
+	static RetlStatement statement = {
+		"INSERT INTO retl.exception AS e"
+		" (mapping, key, run, batch, operation, reason, http_status, error, maybe, resolved, failed_at)"
+		" SELECT DISTINCT ON (k.value::text) b.mapping, k.value::text, b.run, b.id,"
+		" CASE substr(bb.operations, k.n::int, 1) WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
+		" 'rejected', b.http_status, ($3)[array_position($2, k.n)], b.maybe, false, $4"
+		" FROM retl.batch b JOIN retl.batch_body bb ON bb.batch = b.id"
+		" CROSS JOIN LATERAL json_array_elements(bb.keys) WITH ORDINALITY AS k (value, n)"
+		" WHERE b.id = $1 AND bb.batch = $1 AND k.n = ANY ($2)"
+		" ORDER BY k.value::text"
+		" ON CONFLICT (mapping, key) DO UPDATE SET run = excluded.run, batch = excluded.batch,"
+		" operation = excluded.operation, reason = excluded.reason, http_status = excluded.http_status,"
+		" error = excluded.error, maybe = e.maybe OR excluded.maybe, attempts = e.attempts + 1,"
+		" failed_at = excluded.failed_at"
+	};
+	RetlArgs	args = {0};
+	RetlArrayBuilder numbers;
+	RetlArrayBuilder errors;
+
+	retl_array_start(&numbers, result->records);
+	retl_array_start(&errors, result->records);
+	for (int i = 0; i < result->records; i++)
+	{
+		const RetlVerdict *verdict = &result->verdicts[i];
+
+		if (verdict->kind != RETL_VERDICT_REJECTED)
+			continue;
+		retl_array_add(&numbers, Int64GetDatum((int64) i + 1), false);
+		retl_array_add_text(&errors, verdict->reason != NULL ? verdict->reason : result->error);
+	}
+	if (numbers.count == 0)
+		return;
+	retl_arg_int8(&args, result->batch);
+	retl_arg_array(&args, &numbers, INT8ARRAYOID);
+	retl_arg_array(&args, &errors, TEXTARRAYOID);
+	retl_arg_timestamptz(&args, now);
+	retl_statement_run(&statement, &args);
+}
+
+/* Inserts what replaces a batch; returns its bytes. */
 static int64
 insert_halves(RetlLedgerResult *result, TimestampTz now)
 {
-	static Statement keys = {"SELECT bb.keys, bb.operations FROM retl.batch_body bb WHERE bb.batch = $1"};
-	static Statement insert = {
+	static RetlStatement keys = {"SELECT bb.keys, bb.operations FROM retl.batch_body bb WHERE bb.batch = $1"};
+	static RetlStatement insert = {
 		"WITH half AS ("
 		" INSERT INTO retl.batch (run, mapping, mapping_version, destination, stage, records, bytes,"
-		" idempotency_key, maybe, created_at)"
-		" SELECT b.run, b.mapping, b.mapping_version, b.destination, b.stage, $2, $3, $4, b.maybe, $5"
+		" idempotency_key, maybe, created_at, attempts, next_attempt_at)"
+		" SELECT b.run, b.mapping, b.mapping_version, b.destination, b.stage, $2, $3, $4, b.maybe, $5,"
+		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9"
 		" FROM retl.batch b WHERE b.id = $1 RETURNING id)"
 		" INSERT INTO retl.batch_body (batch, request, body, keys, operations)"
 		" SELECT half.id, bb.request, $6, $7::json, $8 FROM half, retl.batch_body bb WHERE bb.batch = $1"
@@ -592,11 +566,11 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 	int64		bytes = 0;
 
 	retl_arg_int8(&args, result->batch);
-	if (run_statement(&keys, &args) != 1)
+	if (retl_statement_run(&keys, &args) != 1)
 		elog(ERROR, "batch " INT64_FORMAT " has no body", result->batch);
 	retl_bisect_keys(result->halves, retl_result_text(0, 1), retl_result_text(0, 2));
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < result->halves->count; i++)
 	{
 		RetlHalf   *half = &result->halves->half[i];
 		RetlArgs	values = {0};
@@ -609,7 +583,11 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 		retl_arg_datum(&values, TEXTOID, PointerGetDatum(cstring_to_text_with_len(half->body, half->body_len)), false);
 		retl_arg_text(&values, half->keys);
 		retl_arg_text(&values, half->operations);
-		run_statement(&insert, &values);
+		if (half->later)
+			retl_arg_timestamptz(&values, result->next_attempt_at);
+		else
+			retl_arg_null(&values, TIMESTAMPTZOID);
+		retl_statement_run(&insert, &values);
 		bytes += half->body_len;
 	}
 	return bytes;
@@ -622,7 +600,7 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 static void
 record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **states, int *nstates)
 {
-	static Statement update = {
+	static RetlStatement update = {
 		"UPDATE retl.run r SET sent = r.sent + ($2)[array_position($1, r.id)],"
 		" failed = r.failed + ($3)[array_position($1, r.id)],"
 		" retried = r.retried + ($4)[array_position($1, r.id)],"
@@ -634,41 +612,41 @@ record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **state
 		" r.open_batches, r.open_bytes, r.mapping, r.planned AND r.finished_at IS NULL AND r.stop_reason IS NULL"
 		" AND r.open_batches = 0 AND r.failed = 0"
 	};
-	static Statement end = {
+	static RetlStatement end = {
 		"UPDATE retl.run r SET status = 'succeeded', finished_at = $2 WHERE r.id = ANY ($1)"
 		" AND NOT EXISTS (SELECT FROM retl.exception e WHERE e.mapping = r.mapping)"
 		" RETURNING r.id, r.mapping"
 	};
-	static Statement release = {
+	static RetlStatement release = {
 		"UPDATE retl.mapping_state s SET active_run = NULL"
 		" WHERE s.mapping = ANY ($1) AND s.active_run = ($2)[array_position($1, s.mapping)]"
 	};
 	RetlArgs	args = {0};
 	RetlArgs	complete = {0};
 	RetlArgs	ended = {0};
-	ArrayBuilder columns[6];
+	RetlArrayBuilder columns[6];
 	int64	   *runs = palloc(sizeof(int64) * nsums);
 	int64	   *mappings = palloc(sizeof(int64) * nsums);
 	int			ncomplete = 0;
 	int64		updated;
 
 	for (int i = 0; i < lengthof(columns); i++)
-		array_start(&columns[i], nsums);
+		retl_array_start(&columns[i], nsums);
 	for (int i = 0; i < nsums; i++)
 	{
 		if (!sums[i].locked)
 			continue;
-		array_add(&columns[0], Int64GetDatum(sums[i].run), false);
-		array_add(&columns[1], Int64GetDatum(sums[i].sent), false);
-		array_add(&columns[2], Int64GetDatum(sums[i].failed), false);
-		array_add(&columns[3], Int64GetDatum(sums[i].retried), false);
-		array_add(&columns[4], Int64GetDatum(sums[i].closed), false);
-		array_add(&columns[5], Int64GetDatum(sums[i].bytes), false);
+		retl_array_add(&columns[0], Int64GetDatum(sums[i].run), false);
+		retl_array_add(&columns[1], Int64GetDatum(sums[i].sent), false);
+		retl_array_add(&columns[2], Int64GetDatum(sums[i].failed), false);
+		retl_array_add(&columns[3], Int64GetDatum(sums[i].retried), false);
+		retl_array_add(&columns[4], Int64GetDatum(sums[i].closed), false);
+		retl_array_add(&columns[5], Int64GetDatum(sums[i].bytes), false);
 	}
 	for (int i = 0; i < lengthof(columns); i++)
-		arg_array(&args, &columns[i], INT8ARRAYOID);
+		retl_arg_array(&args, &columns[i], INT8ARRAYOID);
 	retl_arg_timestamptz(&args, now);
-	updated = run_statement(&update, &args);
+	updated = retl_statement_run(&update, &args);
 
 	for (int64 row = 0; row < updated; row++)
 	{
@@ -689,9 +667,9 @@ record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **state
 	if (ncomplete == 0)
 		return;
 
-	arg_int8_array(&complete, ncomplete, runs);
+	retl_arg_int8_array(&complete, ncomplete, runs);
 	retl_arg_timestamptz(&complete, now);
-	updated = run_statement(&end, &complete);
+	updated = retl_statement_run(&end, &complete);
 	for (int64 row = 0; row < updated; row++)
 	{
 		runs[row] = retl_result_int8(row, 1);
@@ -702,9 +680,9 @@ record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **state
 				(*states)[i].finished = true;
 		}
 	}
-	arg_int8_array(&ended, (int) updated, mappings);
-	arg_int8_array(&ended, (int) updated, runs);
-	run_statement(&release, &ended);
+	retl_arg_int8_array(&ended, (int) updated, mappings);
+	retl_arg_int8_array(&ended, (int) updated, runs);
+	retl_statement_run(&release, &ended);
 }
 
 void
@@ -751,13 +729,13 @@ retl_ledger_record(int count, RetlLedgerResult **results, int *nstates, RetlLedg
 			continue;
 		sum->closed++;
 		sum->bytes += result->bytes;
-		if (result->kind == RETL_ACCEPTED)
-			sum->sent += result->records;
-		else if (result->halves == NULL)
-			sum->failed += result->records;
-		else
+		sum->sent += records_of(result, RETL_VERDICT_ACCEPTED);
+		sum->failed += records_of(result, RETL_VERDICT_REJECTED);
+		if (result->kind == RETL_PARTIAL)
+			record_refused(result, now);
+		if (result->halves != NULL)
 		{
-			sum->closed -= 2;
+			sum->closed -= result->halves->count;
 			sum->bytes -= insert_halves(result, now);
 		}
 	}

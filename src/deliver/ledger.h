@@ -73,8 +73,9 @@ typedef struct RetlLedgerResult
 	const char *answer;			/* or NULL */
 	TimestampTz at;
 	double		seconds;
-	TimestampTz next_attempt_at;	/* RETL_RETRY */
-	struct RetlHalves *halves;	/* RETL_REJECTED: what replaces it, or NULL */
+	TimestampTz next_attempt_at;	/* RETL_RETRY, and what is to be sent later of RETL_PARTIAL */
+	struct RetlVerdict *verdicts;	/* RETL_PARTIAL: of each record */
+	struct RetlHalves *halves;	/* RETL_REJECTED, RETL_PARTIAL: what replaces it, or NULL */
 
 	bool		recorded;		/* out: false when the run was locked */
 } RetlLedgerResult;

@@ -201,6 +201,13 @@ among(int status, const int *list, int count)
 }
 
 void
+retl_outcome_later(const RetlHttpAnswer *answer, int attempt, const RetlRetryPolicy *policy, RetlOutcome *outcome)
+{
+	memset(outcome, 0, sizeof(*outcome));
+	later(answer, attempt, policy->status_attempts, policy, outcome);
+}
+
+void
 retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPolicy *policy, RetlOutcome *outcome)
 {
 	int			status = answer->status;

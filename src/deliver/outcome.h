@@ -17,7 +17,8 @@ typedef enum RetlOutcomeKind
 	RETL_ACCEPTED,
 	RETL_RETRY,
 	RETL_REJECTED,
-	RETL_GAVE_UP
+	RETL_GAVE_UP,
+	RETL_PARTIAL				/* the answer tells records apart: see their verdicts */
 } RetlOutcomeKind;
 
 typedef struct RetlOutcome
@@ -48,6 +49,10 @@ extern const RetlRetryPolicy retl_retry_default;
 /* "attempt" is the number of the attempt that was answered, from 1. */
 extern void retl_outcome_decide(const RetlHttpAnswer *answer, int attempt,
 								const RetlRetryPolicy *policy, RetlOutcome *outcome);
+
+/* The answer says "later" for what its status does not: kind, pause and delay. */
+extern void retl_outcome_later(const RetlHttpAnswer *answer, int attempt,
+							   const RetlRetryPolicy *policy, RetlOutcome *outcome);
 
 /* A random time up to base * 2^(attempt - 1), capped. */
 extern int64 retl_outcome_backoff(int attempt, const RetlRetryPolicy *policy);

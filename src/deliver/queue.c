@@ -92,6 +92,8 @@ free_result(RetlQueueBatch *batch)
 		pfree(unconstify(char *, batch->result.error));
 	if (batch->result.answer != NULL)
 		pfree(unconstify(char *, batch->result.answer));
+	if (batch->result.verdicts != NULL)
+		pfree(batch->result.verdicts);
 	memset(&batch->result, 0, sizeof(batch->result));
 }
 

@@ -30,6 +30,7 @@ typedef struct Reading
 	bool	   *listed;
 	RetlSlice  *sent;			/* each record as it was sent; NULL: not looked up yet */
 	bool		sent_missing;
+	int			nlisted;
 	const char *body;
 	size_t		body_len;
 	int			unknown;		/* faults that belong to no record that is known */
@@ -274,6 +275,7 @@ set_verdict(Reading *reading, int record, RetlVerdictKind kind, char *reason)
 	if (reading->listed[record] && verdict->kind == RETL_VERDICT_REJECTED)
 		return;
 	reading->listed[record] = true;
+	reading->nlisted++;
 	verdict->kind = kind;
 	verdict->reason = reason;
 }
@@ -429,6 +431,13 @@ read_case(Reading *reading, const RetlJson *rule, const RetlJson *answer, int st
 	}
 }
 
+/* Statuses that a rule is about unless it names others: success, and what is wrong with records. */
+static bool
+about_records(int status)
+{
+	return (status >= 200 && status < 300) || status == 400 || status == 413 || status == 422;
+}
+
 bool
 retl_response_read(const RetlJson *rule, int status, const char *answer, size_t answer_len,
 				   const char *sent, size_t sent_len, int records, RetlVerdict *verdicts)
@@ -445,12 +454,16 @@ retl_response_read(const RetlJson *rule, int status, const char *answer, size_t 
 		const RetlJson *one = rule->type == RETL_JSON_ARRAY ? rule->items[i] : rule;
 		bool		reads = retl_json_member(one, "all") == NULL;
 
-		if (!holds(retl_json_member(one, "when"), tree, status) || (reads && tree == NULL))
+		if (!holds(retl_json_member(one, "when"), tree, status) || (reads && tree == NULL) ||
+			(retl_json_member(retl_json_member(one, "when"), "status") == NULL && !about_records(status)))
 			continue;
 		memset(verdicts, 0, records * sizeof(RetlVerdict));
 		reading.listed = palloc0(records * sizeof(bool));
+		reading.unknown = reading.nlisted = 0;
 		read_case(&reading, one, tree, status);
-		return true;
+		/* a refusal that names nobody is for the status to interpret */
+		if (!reads || status < 300 || reading.nlisted > 0 || reading.unknown > 0)
+			return true;
 	}
 	return false;
 }

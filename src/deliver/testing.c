@@ -17,11 +17,13 @@
 #include "deliver/bisect.h"
 #include "deliver/http.h"
 #include "deliver/outcome.h"
+#include "deliver/response.h"
 
 PG_FUNCTION_INFO_V1(retl_test_address);
 PG_FUNCTION_INFO_V1(retl_test_retry_after);
 PG_FUNCTION_INFO_V1(retl_test_outcome);
 PG_FUNCTION_INFO_V1(retl_test_bisect);
+PG_FUNCTION_INFO_V1(retl_test_response);
 
 /* (address text, allowed text) -> why it is refused */
 Datum
@@ -89,6 +91,31 @@ retl_test_bisect(PG_FUNCTION_ARGS)
 		texts[i * 3 + 2] = CStringGetTextDatum(half->operations);
 	}
 	PG_RETURN_ARRAYTYPE_P(construct_array(texts, 6, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* (rule text, status int, answer text, sent text, records int) -> a verdict for each record; NULL: the rule says nothing */
+Datum
+retl_test_response(PG_FUNCTION_ARGS)
+{
+	static const char *const kinds[] = {"accepted", "rejected", "retry", "again"};
+	char	   *rule_text = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *answer = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char	   *sent = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	int			records = PG_GETARG_INT32(4);
+	RetlVerdict *verdicts = palloc0(sizeof(RetlVerdict) * records);
+	Datum	   *texts = palloc(sizeof(Datum) * records);
+	char	   *error;
+	RetlJson   *rule = retl_json_parse(rule_text, strlen(rule_text), &error);
+	char	   *problem = rule != NULL ? retl_response_check(rule) : error;
+
+	if (problem != NULL)
+		elog(ERROR, "%s", problem);
+	if (!retl_response_read(rule, PG_GETARG_INT32(1), answer, strlen(answer), sent, strlen(sent), records, verdicts))
+		PG_RETURN_NULL();
+	for (int i = 0; i < records; i++)
+		texts[i] = CStringGetTextDatum(psprintf("%s%s%s", kinds[verdicts[i].kind], verdicts[i].reason ? ": " : "",
+												verdicts[i].reason ? verdicts[i].reason : ""));
+	PG_RETURN_ARRAYTYPE_P(construct_array(texts, records, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 #endif							/* RETL_TESTING */

@@ -90,6 +90,7 @@ extern bool retl_mapping_comparable(RetlMapping *mapping, const RetlEnvelope *en
  * From a payload: "group", JSON text {"method", "url", "headers", ...} (records
  * with equal text may share a request), and "record", the JSON text of this
  * record in the body. False and *error as above. What else a group may have in it:
+ *		"action"		its name, where it has a rule for answers
  *		"url_secret"	name of the secret that is the URL, then "url" is empty
  *		"encode"		what is made of the body when it is sent
  *		"body"			what stands before and behind the records

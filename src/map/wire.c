@@ -475,6 +475,24 @@ compile_member(RetlWire *wire, const RetlJson *definition, RetlOperation operati
 	return compile_template(wire, template, constants, name);
 }
 
+/* Where an action has a rule for answers, its requests name the action. */
+static char *
+rule_name(const RetlJson *connector, const RetlJson *action)
+{
+	RetlJson   *actions = retl_json_member(connector, "actions");
+	StringInfoData tail;
+
+	initStringInfo(&tail);
+	for (int i = 0; retl_json_member(action, "response") != NULL && i < actions->len; i++)
+	{
+		if (actions->members[i].value != action)
+			continue;
+		appendStringInfoString(&tail, ",\"action\":");
+		retl_json_write_string(&tail, actions->members[i].key, actions->members[i].keylen);
+	}
+	return tail.data;
+}
+
 /* JSON is what is stored; these are made of it when a request is sent. */
 static const char *const encodings[] = {"json", "form", "lines", "csv"};
 
@@ -483,7 +501,6 @@ compile_encoding(RetlWire *wire, const RetlJson *definition, RetlOperation opera
 {
 	RetlJson   *encode = request_member(wire, definition, operation, "encode");
 
-	wire->templates[operation].tail = "";
 	if (encode == NULL)
 		return;
 	for (int i = 0; i < lengthof(encodings); i++)
@@ -491,7 +508,8 @@ compile_encoding(RetlWire *wire, const RetlJson *definition, RetlOperation opera
 		if (!retl_json_is_string(encode, encodings[i]))
 			continue;
 		if (i > 0)
-			wire->templates[operation].tail = psprintf(",\"encode\":\"%s\"", encodings[i]);
+			wire->templates[operation].tail = psprintf("%s,\"encode\":\"%s\"",
+													   wire->templates[operation].tail, encodings[i]);
 		return;
 	}
 	invalid("encode", "it must be json, form, lines or csv");
@@ -621,6 +639,7 @@ retl_wire_compile(const RetlJson *connector, const RetlJson *action, const RetlJ
 		templates->headers = compile_member(wire, definition, i, "headers", "{}", constants);
 		templates->record = compile_member(wire, definition, i, "record", "{\"@path\": \"$.fields\"}",
 										   constants);
+		templates->tail = rule_name(connector, action);
 		compile_encoding(wire, definition, i);
 		compile_body(wire, definition, i, constants);
 		precompute_group(wire, templates);
