@@ -178,6 +178,7 @@ retl_shmem_failed(RetlDatabase *db, RetlWorkerKind kind)
 	state->failures++;
 	state->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
 	state->wanted = true;
+	state->wanted_at = state->retry_at;
 }
 
 /* Workers */
@@ -248,7 +249,10 @@ retl_shmem_detach(int code, Datum arg)
 
 		state->looked_at = GetCurrentTimestamp();
 		if (worker->stopped)
+		{
 			state->wanted = true;
+			state->wanted_at = state->looked_at;
+		}
 		else if (code == 0)
 		{
 			state->failures = 0;

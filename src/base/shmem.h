@@ -78,6 +78,7 @@ typedef struct RetlKindState
 {
 	bool		wanted;			/* somebody announced work; set by anybody, cleared by the worker before
 								 * it looks */
+	TimestampTz wanted_at;		/* since when; written as wanted */
 	bool		help;			/* a worker asks for one more; cleared by the launcher */
 	int			failures;		/* workers in a row that failed; written by leaving workers, and the
 								 * launcher */

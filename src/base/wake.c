@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/timestamp.h"
 
 #include "base/shmem.h"
 
@@ -65,6 +66,7 @@ retl_wake(RetlWorkerKind kind)
 		if (!db->listed)
 			retl_shared->list_databases = true;
 		db->kind[kind].wanted = true;
+		db->kind[kind].wanted_at = GetCurrentTimestamp();
 		for (int i = 0; i < RETL_MAX_WORKERS; i++)
 		{
 			RetlWorker *worker = &retl_shared->workers[i];
@@ -76,7 +78,8 @@ retl_wake(RetlWorkerKind kind)
 				served = true;
 			}
 		}
-		if (!served && retl_shared->launcher != NULL)
+		/* A worker that is there may be long in what it does: the launcher waits and sees. */
+		if ((!served || kind == RETL_SNAPSHOT_WORKER) && retl_shared->launcher != NULL)
 			SetLatch(&retl_shared->launcher->procLatch);
 	}
 	LWLockRelease(retl_shared->lock);

@@ -53,6 +53,9 @@
 #define SLOTS_RETRY_MS 5000
 #define ERROR_RETRY_MS 5000
 
+/* Announced work that no worker has looked for after this time gets one more. */
+#define HELP_AFTER_MS 500
+
 /* datconnlimit of a database whose DROP was interrupted. */
 #define CONNLIMIT_INVALID_DB (-2)
 
@@ -71,6 +74,9 @@ static uint32 handle_generations[RETL_MAX_WORKERS];
 /* Databases are listed, workers registered, not before these. */
 static TimestampTz list_at = 0;
 static TimestampTz register_at = 0;
+
+/* Databases with retl, as of this cycle. */
+static int	ndatabases = 0;
 
 static bool overflow_logged = false;
 static bool unsound_logged = false;
@@ -113,7 +119,7 @@ later_ms(TimestampTz time, int64 ms)
 
 /*
  * Whether the snapshot worker could connect at all: a database that revoked
- * CONNECT from PUBLIC and has no retl is not worth a refused probe.
+ * CONNECT from PUBLIC is not worth a refused probe. (The extension grants it.)
  */
 static bool
 may_connect(Relation rel, HeapTuple tuple, Oid role)
@@ -287,6 +293,22 @@ wants_at(const RetlDatabase *db, RetlWorkerKind kind)
 	return Max(at, state->retry_at);
 }
 
+/*
+ * When a database that is served wants one more worker: one asked for it, or
+ * those that are there do not come to what was announced.
+ */
+static TimestampTz
+wants_help_at(const RetlDatabase *db, RetlWorkerKind kind)
+{
+	const RetlKindState *state = &db->kind[kind];
+
+	if (kind != RETL_SNAPSHOT_WORKER || state->retry_at > GetCurrentTimestamp())
+		return DT_NOEND;
+	if (state->help)
+		return 0;
+	return state->wanted ? later_ms(state->wanted_at, HELP_AFTER_MS) : DT_NOEND;
+}
+
 static int
 compare_candidates(const void *a, const void *b)
 {
@@ -306,11 +328,14 @@ find_candidates(Candidate *candidates, TimestampTz now, TimestampTz *wake_at)
 {
 	int			count = 0;
 
+	ndatabases = 0;
 	LWLockAcquire(retl_shared->lock, LW_SHARED);
 	for (int i = 0; i < RETL_MAX_DATABASES; i++)
 	{
 		RetlDatabase *db = &retl_shared->databases[i];
 
+		if (OidIsValid(db->oid) && db->listed && db->presence == RETL_PRESENT)
+			ndatabases++;
 		for (int kind = 0; kind < RETL_WORKER_KINDS; kind++)
 		{
 			TimestampTz at = wants_at(db, kind);
@@ -320,10 +345,10 @@ find_candidates(Candidate *candidates, TimestampTz now, TimestampTz *wake_at)
 			if (at == DT_NOEND)
 				continue;
 			running = retl_shmem_count(db->oid, kind);
-			help = running > 0 && db->kind[kind].help;
-			if (running > 0 && !help)
-				continue;
-			if (!help && at > now)
+			help = running > 0;
+			if (help)
+				at = wants_help_at(db, kind);
+			if (at > now)
 			{
 				*wake_at = Min(*wake_at, at);
 				continue;
@@ -350,6 +375,10 @@ reserve(const Candidate *candidate, TimestampTz now, uint32 *generation)
 	int			running = 0;
 	int			vacant = -1;
 	RetlDatabase *db;
+
+	/* However long its models take, one database does not take all workers from others. */
+	if (candidate->help && ndatabases > 1)
+		limit--;
 
 	LWLockAcquire(retl_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < RETL_MAX_WORKERS; i++)

@@ -32,6 +32,8 @@ obstacle(const RetlDatabase *db, RetlWorkerKind kind, bool running)
 		return "the launcher does not run";
 	if (retl_shared->roles_unsound)
 		return "the workers' roles have attributes or members that they must not have";
+	if (!db->listed)
+		return "workers may not connect to this database";
 	if (db->held > 0)
 		return "a statement keeps workers out of this database";
 	if (running || !(state->wanted || state->due_at <= now))

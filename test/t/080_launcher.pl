@@ -88,6 +88,6 @@ ok( $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activi
 # What PostgreSQL says of the setting above.
 my $log = slurp_file($node->logfile);
 $log =~ s/WARNING:  permission denied to set role//g;
-unlike($log, qr/(WARNING|ERROR|FATAL|PANIC):/, 'nothing to complain about');
+unlike($log, qr/\] (retl|postmaster).*(WARNING|ERROR|FATAL|PANIC):/, 'nothing to complain about');
 $node->stop('fast');
 done_testing();

@@ -79,6 +79,6 @@ $node->safe_psql('other', 'CREATE SCHEMA retl; CREATE TABLE retl.request (id int
 $node->restart;
 ok( $node->poll_query_until('four', 'SELECT bool_and(found) FROM retl.worker_state()'), 'a foreign schema called retl is no harm');
 
-unlike(slurp_file($node->logfile), qr/(WARNING|FATAL|PANIC):/, 'nothing to complain about');
+unlike(slurp_file($node->logfile), qr/\] (retl|postmaster).*(WARNING|ERROR|FATAL|PANIC):/, 'nothing to complain about');
 $node->stop('fast');
 done_testing();
