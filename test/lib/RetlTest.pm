@@ -18,6 +18,9 @@ our @EXPORT = qw(
   records_of idempotency_key header check_oracle json literal
 );
 
+# Whoever runs the tests, the superuser is postgres.
+$ENV{PGUSER} = 'postgres';
+
 my $json = JSON::PP->new->canonical->allow_nonref;
 # What psql prints is bytes; the receiver's log is ASCII.
 my $json_bytes = JSON::PP->new->canonical->allow_nonref->utf8;
@@ -37,7 +40,7 @@ sub new_node
 {
 	my ($name, %options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init;
+	$node->init(extra => [ '-U', 'postgres' ]);
 	$node->append_conf('postgresql.conf', slurp_file($ENV{RETL_CONF}));
 	$node->append_conf(
 		'postgresql.conf', qq{

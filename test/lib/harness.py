@@ -278,9 +278,11 @@ class Workplace:
         target = os.path.join(ROOT, "build", name)
         try:
             os.makedirs(target, exist_ok=True)
+            if os.stat(target).st_uid != os.geteuid():
+                raise PermissionError
             lock = open(target + ".lock", "w")
         except OSError:
-            # Another user's: build anew.
+            # Another user's, who must be able to build there again.
             target = self.path("build", name)
             os.makedirs(target, exist_ok=True)
             lock = open(target + ".lock", "w")
