@@ -517,7 +517,7 @@ check_member(const RetlJson *value, char type, const char *place)
 	switch (type)
 	{
 		case 'p':
-			return is_path(value) ? NULL : psprintf("%s: it must be a path, such as \"$.errors\".", place);
+			return is_path(value) ? NULL : psprintf("%s: it must be a path such as \"$\" or \"$[*]\", with dots before names.", place);
 		case 't':
 			return value->type == RETL_JSON_STRING ? NULL : psprintf("%s: it must be a string.", place);
 		case 'o':
