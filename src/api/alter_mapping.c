@@ -15,7 +15,7 @@
 #include "utils/builtins.h"
 
 #include "api/api.h"
-#include "api/definition.h"
+#include "api/parts.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 
@@ -79,7 +79,7 @@ resend_argument(FunctionCallInfo fcinfo)
 
 /* Clears what can be NULL; the number of attributes. */
 static int
-reset(FunctionCallInfo fcinfo, RetlDefinition *def)
+reset(FunctionCallInfo fcinfo, RetlParts *def)
 {
 	int			count;
 	char	  **names = retl_api_text_array(fcinfo, ARG_RESET, "reset", &count);
@@ -105,7 +105,7 @@ reset(FunctionCallInfo fcinfo, RetlDefinition *def)
 
 /* Puts what is given in place of what is there; how much that was. */
 static int
-overlay(FunctionCallInfo fcinfo, RetlDefinition *def)
+overlay(FunctionCallInfo fcinfo, RetlParts *def)
 {
 	int			given = 0;
 
@@ -139,7 +139,7 @@ overlay(FunctionCallInfo fcinfo, RetlDefinition *def)
 
 /* The role that is to own the mapping must be able to use what it is made of. */
 static void
-check_owner(const RetlDefinition *def, Oid owner)
+check_owner(const RetlParts *def, Oid owner)
 {
 	const RetlObject *parents[] = {&def->model, &def->destination};
 
@@ -160,14 +160,14 @@ retl_alter_mapping(PG_FUNCTION_ARGS)
 	Oid			owner = retl_api_new_owner(fcinfo, ARG_OWNER);
 	RetlCall	call;
 	RetlObject	mapping;
-	RetlDefinition def;
+	RetlParts def;
 	int			changes;
 
 	retl_api_begin(&call, false);
 	retl_api_get(&call, RETL_OBJECT_MAPPING, name, true, &mapping);
 	retl_api_require_owner(&call, &mapping);
 	refuse_parents(fcinfo, name);
-	retl_definition_load(mapping.id, &def);
+	retl_parts_load(mapping.id, &def);
 	changes = overlay(fcinfo, &def);
 	def.resend = resend;
 	if (changes == 0 && strcmp(resend, "none") == 0 && !OidIsValid(owner))
@@ -178,8 +178,8 @@ retl_alter_mapping(PG_FUNCTION_ARGS)
 		check_owner(&def, owner);
 		retl_api_set_owner(&mapping, owner);
 	}
-	retl_definition_check(&def);
-	retl_definition_replace(&def, mapping.id, call.caller);
+	retl_parts_check(&def);
+	retl_parts_replace(&def, mapping.id, call.caller);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_api_end(&call);
 	PG_RETURN_VOID();
@@ -198,19 +198,19 @@ retl_copy_mapping(PG_FUNCTION_ARGS)
 	char	   *destination = retl_api_text_or_null(fcinfo, 3);
 	RetlCall	call;
 	RetlObject	mapping;
-	RetlDefinition def;
+	RetlParts def;
 	int64		id;
 
 	retl_api_begin(&call, false);
 	retl_api_get(&call, RETL_OBJECT_MAPPING, name, false, &mapping);
 	retl_api_require_owner(&call, &mapping);
-	retl_definition_load(mapping.id, &def);
+	retl_parts_load(mapping.id, &def);
 	def.name = new_name;
-	retl_definition_use(&call, RETL_OBJECT_MODEL, model ? model : def.model.name, &def.model);
-	retl_definition_use(&call, RETL_OBJECT_DESTINATION, destination ? destination : def.destination.name,
+	retl_parts_use(&call, RETL_OBJECT_MODEL, model ? model : def.model.name, &def.model);
+	retl_parts_use(&call, RETL_OBJECT_DESTINATION, destination ? destination : def.destination.name,
 						&def.destination);
-	retl_definition_check(&def);
-	id = retl_definition_insert(&def, call.caller);
+	retl_parts_check(&def);
+	id = retl_parts_insert(&def, call.caller);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_api_end(&call);
 	PG_RETURN_INT64(id);

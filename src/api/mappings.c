@@ -2,7 +2,7 @@
  * mappings.c
  *		create_mapping, enable_mapping, disable_mapping, drop_mapping.
  *
- * What a mapping is made of is checked and stored by definition.c.
+ * What a mapping is made of is checked and stored by parts.c.
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 
 #include "api/api.h"
-#include "api/definition.h"
+#include "api/parts.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "model/model.h"
@@ -65,7 +65,7 @@ numeric_argument(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 static void
-read_arguments(FunctionCallInfo fcinfo, RetlDefinition *def)
+read_arguments(FunctionCallInfo fcinfo, RetlParts *def)
 {
 	def->name = retl_api_text_or_null(fcinfo, ARG_NAME);
 	def->action = retl_api_text(fcinfo, ARG_ACTION, "action");
@@ -91,7 +91,7 @@ read_arguments(FunctionCallInfo fcinfo, RetlDefinition *def)
 
 /* What a mapping is of cannot change: its state is that of one model at one destination. */
 static void
-require_same_parents(const RetlDefinition *def, int64 mapping)
+require_same_parents(const RetlParts *def, int64 mapping)
 {
 	RetlArgs	args = {0};
 	const char *differs = NULL;
@@ -117,15 +117,15 @@ retl_create_mapping(PG_FUNCTION_ARGS)
 	char	   *model = retl_api_text(fcinfo, ARG_MODEL, "model");
 	char	   *destination = retl_api_text(fcinfo, ARG_DESTINATION, "destination");
 	bool		or_replace = retl_api_bool(fcinfo, ARG_OR_REPLACE, "or_replace");
-	RetlDefinition def = {0};
+	RetlParts def = {0};
 	RetlCall	call;
 	RetlObject	mapping;
 	bool		exists;
 
 	read_arguments(fcinfo, &def);
 	retl_api_begin(&call, false);
-	retl_definition_use(&call, RETL_OBJECT_MODEL, model, &def.model);
-	retl_definition_use(&call, RETL_OBJECT_DESTINATION, destination, &def.destination);
+	retl_parts_use(&call, RETL_OBJECT_MODEL, model, &def.model);
+	retl_parts_use(&call, RETL_OBJECT_DESTINATION, destination, &def.destination);
 
 	exists = retl_api_find(RETL_OBJECT_MAPPING, def.name, true, &mapping);
 	if (exists && !or_replace)
@@ -136,11 +136,11 @@ retl_create_mapping(PG_FUNCTION_ARGS)
 		require_same_parents(&def, mapping.id);
 	}
 
-	retl_definition_check(&def);
+	retl_parts_check(&def);
 	if (exists)
-		retl_definition_replace(&def, mapping.id, call.caller);
+		retl_parts_replace(&def, mapping.id, call.caller);
 	else
-		mapping.id = retl_definition_insert(&def, call.caller);
+		mapping.id = retl_parts_insert(&def, call.caller);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_api_end(&call);
 	PG_RETURN_INT64(mapping.id);

@@ -20,6 +20,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "base/channel.h"
 #include "base/shmem.h"
 
 #define TRANCHE_NAME "retl"
@@ -63,6 +64,7 @@ request(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(RetlShared)));
 	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
+	retl_channel_request_shmem();
 }
 
 static void
@@ -81,6 +83,7 @@ startup(void)
 		retl_shared->lock = &(GetNamedLWLockTranche(TRANCHE_NAME))->lock;
 		ConditionVariableInit(&retl_shared->left);
 	}
+	retl_channel_init_shmem();
 	LWLockRelease(AddinShmemInitLock);
 }
 

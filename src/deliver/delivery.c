@@ -35,10 +35,12 @@
 #include "base/instance.h"
 #include "base/shmem.h"
 #include "deliver/address.h"
+#include "deliver/answer.h"
 #include "deliver/bisect.h"
 #include "deliver/delivery.h"
 #include "deliver/http.h"
 #include "deliver/outcome.h"
+#include "deliver/probe.h"
 #include "deliver/queue.h"
 #include "deliver/response.h"
 #include "deliver/verdict.h"
@@ -60,8 +62,7 @@
  */
 #define FRUITLESS_MOST 256
 
-/* What is kept of an answer, and shown of it in an error. */
-#define ANSWER_KEPT 4096
+/* What is shown of an answer in an error. */
 #define ANSWER_SHOWN 300
 
 /* Connections are idle for good: a wait without end still ends now and then. */
@@ -183,43 +184,13 @@ add_outcome(RetlQueueBatch *batch, TimestampTz now)
 	dlist_push_tail(&answered, &batch->node);
 }
 
-/* A copy of part of an answer that can be stored as text. */
-static char *
-clean_text(const char *text, size_t len, size_t most)
-{
-	char	   *copy;
-
-	len = Min(len, most);
-	if (pg_verifymbstr(text, len, true))
-		copy = MemoryContextStrdup(delivery_context, pnstrdup(text, len));
-	else
-	{
-		len = pg_mbcliplen(text, len, len);
-		copy = MemoryContextAlloc(delivery_context, len + 1);
-		memcpy(copy, text, len);
-		copy[len] = '\0';
-		if (!pg_verifymbstr(copy, len, true))
-		{
-			for (char *c = copy; c < copy + len; c++)
-			{
-				if (*c == '\0' || IS_HIGHBIT_SET(*c))
-					*c = '?';
-			}
-		}
-	}
-	return copy;
-}
-
 static char *
 describe(const RetlHttpAnswer *answer, const char *excerpt)
 {
 	char	   *text;
 
 	if (answer->class != RETL_HTTP_ANSWERED)
-	{
-		text = answer->hint != NULL ? psprintf("%s (%s)", answer->error, answer->hint) : pstrdup(answer->error);
-		return clean_text(text, strlen(text), ANSWER_KEPT);
-	}
+		return retl_answer_fault(delivery_context, answer);
 	text = psprintf("the destination answered with status %d%s", answer->status,
 					answer->status >= 300 && answer->status < 400 ? ", and redirects are not followed" : "");
 	if (excerpt != NULL && excerpt[0] != '\0')
@@ -283,7 +254,7 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 
 		if (answer->body_len > 0)
 		{
-			excerpt = clean_text(answer->body, answer->body_len, ANSWER_KEPT);
+			excerpt = retl_answer_clean(delivery_context, answer->body, answer->body_len, RETL_ANSWER_KEPT);
 			retl_secrets_mask(run->destination->secrets, excerpt);
 		}
 		result->answer = excerpt;
@@ -321,9 +292,11 @@ take_answers(TimestampTz now)
 
 	while (retl_http_next(&answer))
 	{
+		any = true;
+		if (retl_probe_answered(&answer))
+			continue;
 		RETL_FAULT("answer_received");
 		take_answer(&answer, now);
-		any = true;
 	}
 	return any;
 }
@@ -650,6 +623,7 @@ retl_delivery_main_loop(void)
 		woken = false;
 		if (!yield)
 		{
+			busy |= retl_probe_start(now);
 			if (retl_queue_wants_load(now))
 			{
 				begin("loading requests");

@@ -1,6 +1,6 @@
 /*
- * definition.c
- *		Checking and storing what a mapping is made of; see definition.h.
+ * parts.c
+ *		Checking and storing what a mapping is made of; see parts.h.
  *
  * A mapping is checked whole before it is stored: its fields are compiled
  * against the connector's action, its @sql expressions against the model's
@@ -16,7 +16,7 @@
 #include "utils/varlena.h"
 
 #include "api/api.h"
-#include "api/definition.h"
+#include "api/parts.h"
 #include "api/query.h"
 #include "base/nearest.h"
 #include "base/sql.h"
@@ -46,7 +46,7 @@ check_percent(Datum given, const char *name)
 }
 
 static void
-check_values(const RetlDefinition *def)
+check_values(const RetlParts *def)
 {
 	retl_api_check_name("mapping", def->name);
 	check_percent(def->max_delete_percent, "max_delete_percent");
@@ -67,7 +67,7 @@ check_values(const RetlDefinition *def)
 				 errmsg("brake_min_rows must not be negative")));
 }
 static void
-check_records(RetlDefinition *def, const RetlMapping *compiled)
+check_records(RetlParts *def, const RetlMapping *compiled)
 {
 	bool		given[RETL_DELETED + 1] = {0};
 	int			count = 0;
@@ -118,7 +118,7 @@ check_records(RetlDefinition *def, const RetlMapping *compiled)
  * or any is stored with a comma behind it.
  */
 static void
-check_update_when(RetlDefinition *def, const RetlQuery *query)
+check_update_when(RetlParts *def, const RetlQuery *query)
 {
 	List	   *columns;
 	StringInfoData stored;
@@ -153,7 +153,7 @@ check_update_when(RetlDefinition *def, const RetlQuery *query)
 }
 
 void
-retl_definition_use(const RetlCall *call, RetlObjectKind kind, const char *name, RetlObject *object)
+retl_parts_use(const RetlCall *call, RetlObjectKind kind, const char *name, RetlObject *object)
 {
 	retl_api_get(call, kind, name, false, object);
 	if (!retl_api_may(call, object->owner))
@@ -239,7 +239,7 @@ check_filter(const char *filter, const RetlQuery *query, Oid owner)
 }
 
 void
-retl_definition_check(RetlDefinition *def)
+retl_parts_check(RetlParts *def)
 {
 	RetlArgs	args = {0};
 	char	   *connector;
@@ -281,7 +281,7 @@ copy_numeric(int column)
 }
 
 void
-retl_definition_load(int64 mapping, RetlDefinition *def)
+retl_parts_load(int64 mapping, RetlParts *def)
 {
 	RetlArgs	args = {0};
 	Datum	   *records;
@@ -322,7 +322,7 @@ retl_definition_load(int64 mapping, RetlDefinition *def)
 }
 
 static Datum
-records_datum(const RetlDefinition *def)
+records_datum(const RetlParts *def)
 {
 	Datum		elements[RETL_DELETED + 1];
 
@@ -333,7 +333,7 @@ records_datum(const RetlDefinition *def)
 
 /* $1 mapping, $2 version, $3 caller, $4.. what a version holds */
 static void
-version_arguments(RetlArgs *args, const RetlDefinition *def, int64 mapping, int32 version, Oid caller)
+version_arguments(RetlArgs *args, const RetlParts *def, int64 mapping, int32 version, Oid caller)
 {
 	args->count = 0;
 	retl_arg_int8(args, mapping);
@@ -352,7 +352,7 @@ version_arguments(RetlArgs *args, const RetlDefinition *def, int64 mapping, int3
 }
 
 static void
-insert_version(const RetlDefinition *def, int64 mapping, int32 version, Oid caller)
+insert_version(const RetlParts *def, int64 mapping, int32 version, Oid caller)
 {
 	RetlArgs	args;
 
@@ -363,7 +363,7 @@ insert_version(const RetlDefinition *def, int64 mapping, int32 version, Oid call
 }
 
 int64
-retl_definition_insert(const RetlDefinition *def, Oid owner)
+retl_parts_insert(const RetlParts *def, Oid owner)
 {
 	RetlArgs	args = {0};
 	int64		id;
@@ -389,7 +389,7 @@ retl_definition_insert(const RetlDefinition *def, Oid owner)
 }
 
 void
-retl_definition_replace(const RetlDefinition *def, int64 mapping, Oid caller)
+retl_parts_replace(const RetlParts *def, int64 mapping, Oid caller)
 {
 	RetlArgs	args;
 	int32		version;
