@@ -28,7 +28,7 @@ COMMENT ON COLUMN retl.connector.built_in IS 'Comes with the extension';
 
 CREATE TABLE retl.model (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  name text COLLATE "C" NOT NULL UNIQUE,
+  name text COLLATE "C" NOT NULL,
   owner regrole NOT NULL,
   source text NOT NULL DEFAULT 'local',
   query text NOT NULL,
@@ -40,6 +40,8 @@ CREATE TABLE retl.model (
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
+-- Partial, so that no foreign key could refer to it: a rename is in no worker's way then.
+CREATE UNIQUE INDEX model_name ON retl.model (name) WHERE name IS NOT NULL;
 COMMENT ON TABLE retl.model IS 'Models: named queries with a key';
 COMMENT ON COLUMN retl.model.id IS 'Identifier; part of the names of the model''s tables in retl_data';
 COMMENT ON COLUMN retl.model.name IS 'Name';
@@ -56,7 +58,7 @@ COMMENT ON COLUMN retl.model.altered_at IS 'When last altered';
 
 CREATE TABLE retl.destination (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  name text COLLATE "C" NOT NULL UNIQUE,
+  name text COLLATE "C" NOT NULL,
   owner regrole NOT NULL,
   connector text COLLATE "C" NOT NULL REFERENCES retl.connector,
   settings jsonb NOT NULL,
@@ -64,6 +66,7 @@ CREATE TABLE retl.destination (
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE UNIQUE INDEX destination_name ON retl.destination (name) WHERE name IS NOT NULL;
 COMMENT ON TABLE retl.destination IS 'Configured accounts at tools';
 COMMENT ON COLUMN retl.destination.id IS 'Identifier';
 COMMENT ON COLUMN retl.destination.name IS 'Name';
@@ -92,7 +95,7 @@ COMMENT ON COLUMN retl.secret.altered_at IS 'When last set';
 
 CREATE TABLE retl.mapping (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  name text COLLATE "C" NOT NULL UNIQUE,
+  name text COLLATE "C" NOT NULL,
   owner regrole NOT NULL,
   model bigint NOT NULL REFERENCES retl.model,
   destination bigint NOT NULL REFERENCES retl.destination,
@@ -103,6 +106,7 @@ CREATE TABLE retl.mapping (
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE UNIQUE INDEX mapping_name ON retl.mapping (name) WHERE name IS NOT NULL;
 CREATE INDEX mapping_model ON retl.mapping (model);
 CREATE INDEX mapping_destination ON retl.mapping (destination);
 COMMENT ON TABLE retl.mapping IS 'Mappings: model x destination x action';

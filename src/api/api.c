@@ -335,6 +335,11 @@ retl_api_stop_runs(RetlObjectKind kind, int64 id, const char *reason)
 	RetlArgs	args = {0};
 
 	retl_arg_int8(&args, id);
+	/* several: in the order in which mappings are dropped */
+	if (kind == RETL_OBJECT_DESTINATION)
+		(void) retl_sql("SELECT FROM retl.run r JOIN retl.mapping m ON m.id = r.mapping"
+						" WHERE m.destination = $1 AND r.finished_at IS NULL"
+						" ORDER BY m.name, r.id FOR NO KEY UPDATE OF r", &args);
 	retl_arg_text(&args, reason);
 	(void) retl_sql(kind == RETL_OBJECT_MAPPING ?
 					"UPDATE retl.run SET stop_reason = $2"

@@ -68,6 +68,19 @@ get_run(const RetlCall *call, int64 id, RunRow *run)
  * Runs
  * -------------------------------------------------------------------------- */
 
+/*
+ * Keeps who alters or drops the mapping out, in their order: the mapping's row
+ * first, then its runs and requests. False when the mapping is gone.
+ */
+static bool
+lock_mapping_of(const RunRow *run)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, run->mapping);
+	return retl_sql("SELECT FROM retl.mapping WHERE id = $1 FOR NO KEY UPDATE", &args) > 0;
+}
+
 /* Cancels a run that is as it was when it was looked at; else returns 0. $1 run, $2 reason */
 static int64
 cancel(const RunRow *run, RetlArgs *args)
@@ -113,7 +126,7 @@ retl_cancel_run(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("run " INT64_FORMAT " was merged into run " INT64_FORMAT, id, run.served_by),
 					 errhint("Cancel run " INT64_FORMAT ".", run.served_by)));
-	} while (cancel(&run, &args) == 0);
+	} while (!lock_mapping_of(&run) || cancel(&run, &args) == 0);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_wake_at_commit(RETL_DELIVERY_WORKER);
 	retl_api_end(&call);
@@ -144,7 +157,8 @@ retl_release_run(PG_FUNCTION_ARGS)
 
 	retl_arg_int8(&args, id);
 	/* neither replaced nor canceled from here on */
-	if (retl_sql("SELECT FROM retl.run WHERE id = $1 AND status = 'held' FOR NO KEY UPDATE", &args) == 0 ||
+	if (!lock_mapping_of(&run) ||
+		retl_sql("SELECT FROM retl.run WHERE id = $1 AND status = 'held' FOR NO KEY UPDATE", &args) == 0 ||
 		retl_sql("WITH free AS ("
 				 "  UPDATE retl.mapping_state s SET active_run = r.id FROM retl.run r, retl.mapping m, retl.destination d"
 				 "  WHERE r.id = $1 AND s.mapping = r.mapping AND s.active_run IS NULL"
@@ -263,7 +277,7 @@ check_keys(const RetlObject *mapping, const char *keys)
 	types = palloc(sizeof(char *) * ntypes);
 	for (int k = 0; k < ntypes; k++)
 		types[k] = TextDatumGetCString(elements[k]);
-	model = retl_model_load(retl_result_int8(0, 1));
+	model = retl_model_get(retl_result_int8(0, 1));
 
 	memset(&args, 0, sizeof(args));
 	retl_arg_text(&args, keys);

@@ -137,7 +137,7 @@ insert_destination(const RetlCall *call, const char *name, const char *connector
 	retl_arg_bool(&args, enabled);
 	if (retl_sql("INSERT INTO retl.destination (name, owner, connector, settings, enabled)"
 				 " VALUES ($1, $2, $3, $4::jsonb, $5)"
-				 " ON CONFLICT (name) DO NOTHING RETURNING id", &args) == 0)
+				 " ON CONFLICT DO NOTHING RETURNING id", &args) == 0)
 		retl_api_exists(RETL_OBJECT_DESTINATION, name);
 	return retl_result_int8(0, 1);
 }

@@ -8,8 +8,6 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 
 #include "api/api.h"
@@ -22,9 +20,6 @@ PG_FUNCTION_INFO_V1(retl_create_mapping);
 PG_FUNCTION_INFO_V1(retl_enable_mapping);
 PG_FUNCTION_INFO_V1(retl_disable_mapping);
 PG_FUNCTION_INFO_V1(retl_drop_mapping);
-
-/* Time between two attempts at a mapping's lock. */
-#define LOCK_RETRY_MS 10
 
 /* Names in a detail. */
 #define MAX_LISTED 10
@@ -186,31 +181,25 @@ retl_disable_mapping(PG_FUNCTION_ARGS)
  * -------------------------------------------------------------------------- */
 
 /*
- * The mapping's lock keeps its runs from being planned or ended meanwhile. It
- * is taken before any row is locked. Who holds it does so for one chunk.
+ * Versions, state, runs, batches and exceptions go with it by their foreign
+ * keys. Row first, as everybody who alters the mapping; then the mapping's
+ * lock, which keeps its runs from being planned or ended meanwhile, and which
+ * the worker holds for one chunk and never waits for; then its active runs,
+ * under whose locks outcomes are recorded.
  */
-static void
-lock_mapping(int64 id)
-{
-	while (!retl_mapping_try_lock(id, AccessExclusiveLock))
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOCK_RETRY_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* Versions, state, runs, batches and exceptions go with it by their foreign keys. */
 static void
 drop_mapping(int64 id)
 {
 	RetlArgs	args = {0};
 
-	lock_mapping(id);
 	retl_arg_int8(&args, id);
+	(void) retl_sql("SELECT FROM retl.mapping WHERE id = $1 FOR NO KEY UPDATE", &args);
+	retl_mapping_lock(id, AccessExclusiveLock);
+	(void) retl_sql("SELECT FROM retl.run WHERE mapping = $1 AND finished_at IS NULL ORDER BY id FOR UPDATE", &args);
 	(void) retl_sql("DELETE FROM retl.mapping WHERE id = $1", &args);
-	(void) retl_sql("DELETE FROM retl.request WHERE mapping = $1", &args);
+	/* those that somebody else has in hand are the worker's to forget */
+	(void) retl_sql("DELETE FROM retl.request WHERE id IN"
+					" (SELECT id FROM retl.request WHERE mapping = $1 FOR UPDATE SKIP LOCKED)", &args);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
 	retl_wake_at_commit(RETL_DELIVERY_WORKER);
 }

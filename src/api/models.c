@@ -136,7 +136,7 @@ insert_model(const char *name, Oid owner, const char *source, const RetlQuery *q
 	retl_arg_text(&args, description);
 	if (retl_sql("INSERT INTO retl.model (name, owner, source, query, relation, search_path, key, description)"
 				 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-				 " ON CONFLICT (name) DO NOTHING RETURNING id", &args) == 0)
+				 " ON CONFLICT DO NOTHING RETURNING id", &args) == 0)
 		retl_api_exists(RETL_OBJECT_MODEL, name);
 	id = retl_result_int8(0, 1);
 

@@ -155,7 +155,8 @@ check_update_when(RetlParts *def, const RetlQuery *query)
 void
 retl_parts_use(const RetlCall *call, RetlObjectKind kind, const char *name, RetlObject *object)
 {
-	retl_api_get(call, kind, name, false, object);
+	/* locked, so that who drops it sees what uses it, or we that it is gone */
+	retl_api_get(call, kind, name, true, object);
 	if (!retl_api_may(call, object->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -258,7 +259,7 @@ retl_parts_check(RetlParts *def)
 	compiled = retl_mapping_compile(connector, def->action, def->fields, settings, def->batch_size);
 	check_records(def, compiled);
 
-	model = retl_model_load(def->model.id);
+	model = retl_model_get(def->model.id);
 	query.text = model->query;
 	query.search_path = model->search_path;
 	retl_query_analyze(&query, model->owner);
@@ -377,7 +378,7 @@ retl_parts_insert(const RetlParts *def, Oid owner)
 	retl_arg_bool(&args, def->enabled);
 	if (retl_sql("INSERT INTO retl.mapping (name, owner, model, destination, action, schedule, enabled)"
 				 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-				 " ON CONFLICT (name) DO NOTHING RETURNING id", &args) == 0)
+				 " ON CONFLICT DO NOTHING RETURNING id", &args) == 0)
 		retl_api_exists(RETL_OBJECT_MAPPING, def->name);
 	id = retl_result_int8(0, 1);
 

@@ -111,7 +111,7 @@ retl_preview_model(PG_FUNCTION_ARGS)
 	retl_api_begin(&call, false);
 	retl_api_get(&call, RETL_OBJECT_MODEL, name, false, &object);
 	retl_api_require_owner(&call, &object);
-	model = retl_model_load(object.id);
+	model = retl_model_get(object.id);
 	query.text = model->query;
 	query.search_path = model->search_path;
 	preview(&query, model->owner, max_rows, &result);

@@ -136,7 +136,7 @@ load(RetlSample *sample, int64 id)
 	sample->connector = retl_result_text(0, 9);
 	sample->settings = retl_result_text(0, 10);
 	sample->timestamp = retl_result_text(0, 11);
-	sample->model = retl_model_load(retl_result_int8(0, 2));
+	sample->model = retl_model_get(retl_result_int8(0, 2));
 
 	sample->query.text = sample->model->query;
 	sample->query.search_path = sample->model->search_path;

@@ -98,11 +98,22 @@ retl_sql_read(const char *statement, RetlArgs *args)
 	return execute(statement, args, true);
 }
 
+/* What was found a statement ago may be gone: another transaction has dropped it. */
+static void
+require_row(int64 row)
+{
+	if (SPI_tuptable != NULL && row < (int64) SPI_tuptable->numvals)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("what retl works on was dropped by another transaction in the meantime"),
+			 errdetail_internal("There is no row " INT64_FORMAT " in the result.", row)));
+}
+
 Datum
 retl_result_datum(int64 row, int column, bool *isnull)
 {
-	if (SPI_tuptable == NULL || row >= (int64) SPI_tuptable->numvals)
-		elog(ERROR, "no row " INT64_FORMAT " in the result", row);
+	require_row(row);
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
@@ -150,8 +161,7 @@ retl_result_float8(int64 row, int column)
 char *
 retl_result_text(int64 row, int column)
 {
-	if (SPI_tuptable == NULL || row >= (int64) SPI_tuptable->numvals)
-		elog(ERROR, "no row " INT64_FORMAT " in the result", row);
+	require_row(row);
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 

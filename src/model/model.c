@@ -65,6 +65,18 @@ retl_model_load(int64 id)
 	return model;
 }
 
+RetlModel *
+retl_model_get(int64 id)
+{
+	RetlModel  *model = retl_model_load(id);
+
+	if (model == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the model was dropped in the meantime")));
+	return model;
+}
+
 /* --------------------------------------------------------------------------
  * Analysis
  * -------------------------------------------------------------------------- */
@@ -228,6 +240,12 @@ bool
 retl_model_try_lock(int64 id, LOCKMODE mode)
 {
 	return lock_object("model", id, mode, false);
+}
+
+void
+retl_mapping_lock(int64 id, LOCKMODE mode)
+{
+	(void) lock_object("mapping", id, mode, true);
 }
 
 bool

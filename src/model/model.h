@@ -35,6 +35,9 @@ typedef struct RetlModel
  */
 extern RetlModel *retl_model_load(int64 id);
 
+/* The same, but errors with 42704: for who has just seen it, and did not lock it. */
+extern RetlModel *retl_model_get(int64 id);
+
 /*
  * Parses, analyses and checks "query" as the current user, in the search_path
  * in force: call it inside retl_owner_enter(.., owner, search_path). Takes
@@ -52,6 +55,7 @@ extern void retl_model_lock(int64 id, LOCKMODE mode);
 extern bool retl_model_try_lock(int64 id, LOCKMODE mode);
 
 /* The same for a mapping: whoever plans or ends one of its runs holds it in ExclusiveLock. */
+extern void retl_mapping_lock(int64 id, LOCKMODE mode);
 extern bool retl_mapping_try_lock(int64 id, LOCKMODE mode);
 
 /*

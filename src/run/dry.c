@@ -154,7 +154,7 @@ retl_dry_run(int64 mapping, RetlDryRun *result)
 						retl_result_text(0, 2)),
 				 errdetail("What the next sync does depends on how it ends."),
 				 errhint("Wait for it: CALL retl.wait_for_run(" INT64_FORMAT ").", retl_result_int8(0, 3))));
-	model = retl_model_load(retl_result_int8(0, 1));
+	model = retl_model_get(retl_result_int8(0, 1));
 
 	retl_snapshot_take(model, see_requests, &waiting, &snapshot);
 	apply_effects(&waiting, snapshot.seq);

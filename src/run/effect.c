@@ -53,7 +53,7 @@ load(Effect *effect)
 		effect->key_types[k] = TextDatumGetCString(elements[k]);
 	effect->checkpoint = retl_checkpoint_table(model);
 	effect->log = retl_log_table(model, retl_result_int4(0, 4));
-	effect->model = retl_model_load(model);
+	effect->model = retl_model_get(model);
 	return true;
 }
 

@@ -199,7 +199,7 @@ load(RunPlan *plan)
 			if (strcmp(records[i], retl_operation_name(op)) == 0)
 				plan->wants[op] = true;
 	split_update_columns(plan);
-	plan->model = retl_model_load(model);
+	plan->model = retl_model_get(model);
 	if (!plan->stopping)
 	{
 		plan->mapping = retl_mapping_compile(connector, action, fields, settings, batch_size);

@@ -271,7 +271,7 @@ static void
 resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_types, bool first)
 {
 	RetlArgs	args = {0};
-	RetlModel  *model = retl_model_load(model_id);
+	RetlModel  *model = retl_model_get(model_id);
 	char	   *key = retl_stream_typed_key(model, key_types, "e.key");
 	StringInfoData sql;
 
