@@ -28,7 +28,7 @@ EXTRA_CLEAN = sql/retl--$(EXTVERSION).sql $(wildcard src/*.bc src/*/*.bc)
 
 # These work on private servers and on a copy of the sources under build/, and
 # need no PostgreSQL to begin with: PGXS stays out of it.
-PRIVATE_GOALS = deps check check-all demo bench
+PRIVATE_GOALS = deps check check-all demo bench bench-diff
 .DEFAULT_GOAL = all
 
 ifneq (,$(filter $(PRIVATE_GOALS),$(MAKECMDGOALS)))
@@ -60,6 +60,10 @@ demo: deps
 bench:
 	@sh test/lib/deps.sh bench
 	@/usr/bin/python3 -B test/bench/bench.py
+
+bench-diff:
+	@sh test/lib/deps.sh bench
+	@/usr/bin/python3 -B test/bench/diff.py
 
 else
 
