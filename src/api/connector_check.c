@@ -396,10 +396,23 @@ check_auth(const Context *context, const RetlJson *auth, const char *place)
 	}
 }
 
+/* {"setting": name, "values": {value: template}, "override": name} */
+static void
+check_choice(const Context *context, const RetlJson *choice, const char *place)
+{
+	static const Member members[] = {{"setting", 's'}, {"values", 'o'}, {"override", 's'}, {NULL, 0}};
+	RetlJson   *values = retl_json_member(choice, "values");
+
+	check_members(choice, members, place);
+	check_declared(context->settings, retl_json_member(choice, "setting"), "setting", psprintf("%s/setting", place));
+	check_declared(context->settings, retl_json_member(choice, "override"), "setting", psprintf("%s/override", place));
+	for (int i = 0; values != NULL && i < values->len; i++)
+		check_template(context, values->members[i].value, psprintf("%s/values/%s", place, key_of(&values->members[i])));
+}
+
 static void
 check_base_url(const Context *context, RetlJson *base_url)
 {
-	RetlJson   *values = retl_json_member(base_url, "values");
 	const char *problem;
 
 	if (base_url == NULL)
@@ -411,10 +424,7 @@ check_base_url(const Context *context, RetlJson *base_url)
 		check_template(context, base_url, "/base_url");
 		return;
 	}
-	check_declared(context->settings, retl_json_member(base_url, "setting"), "setting", "/base_url/setting");
-	check_declared(context->settings, retl_json_member(base_url, "override"), "setting", "/base_url/override");
-	for (int i = 0; values != NULL && i < values->len; i++)
-		check_template(context, values->members[i].value, psprintf("/base_url/values/%s", key_of(&values->members[i])));
+	check_choice(context, base_url, "/base_url");
 }
 
 static void
@@ -440,7 +450,10 @@ check_request(const Context *context, RetlJson *request, const char *place)
 			continue;
 		if (asks_for_secret(template) && strcmp(templates[i], "url") != 0 && strcmp(templates[i], "body") != 0)
 			fail(inner, "a secret cannot be here, only in \"body\" and \"url\"");
-		check_template(context, template, inner);
+		if (strcmp(templates[i], "url") == 0 && retl_json_member(template, "setting") != NULL)
+			check_choice(context, template, inner);
+		else
+			check_template(context, template, inner);
 	}
 }
 

@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "deliver/request.h"
+#include "map/connector.h"
 #include "map/mapping.h"
 
 PG_FUNCTION_INFO_V1(retl_test_requests);
@@ -129,6 +130,7 @@ retl_test_requests(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < lengthof(args); i++)
 		args[i] = i == 5 ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+	args[3] = retl_connector_settings(args[0], args[3]);
 	mapping = retl_mapping_compile(args[0], args[1], args[2], args[3], PG_GETARG_INT32(5));
 	authentication = retl_request_compile(args[0], args[3]);
 	secrets = read_secrets(args[4]);

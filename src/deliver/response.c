@@ -305,12 +305,21 @@ set_by_key(Reading *reading, const char *path, const char *text, RetlVerdictKind
 	return count;
 }
 
+/* Path number "n" of one or several; NULL: there are not as many. */
+static const char *
+alternative(const RetlJson *paths, int n)
+{
+	if (paths != NULL && paths->type == RETL_JSON_ARRAY)
+		return n < paths->len && paths->items[n]->type == RETL_JSON_STRING ? retl_json_cstring(paths->items[n]) : NULL;
+	return paths != NULL && paths->type == RETL_JSON_STRING && n == 0 ? retl_json_cstring(paths) : NULL;
+}
+
 static void
 read_item(Reading *reading, const RetlJson *source, const Selected *item, int status)
 {
 	RetlJson   *index = retl_json_member(source, "index");
-	char	   *key = string_of(source, "key");
-	char	   *record = string_of(source, "record");
+	RetlJson   *key = retl_json_member(source, "key");
+	RetlJson   *record = retl_json_member(source, "record");
 	RetlVerdictKind kind = kind_of(source, "outcome", RETL_VERDICT_REJECTED);
 	char	   *reason;
 	int			found = 0;
@@ -328,12 +337,13 @@ read_item(Reading *reading, const RetlJson *source, const Selected *item, int st
 			found++;
 		}
 	}
-	if (found == 0 && key != NULL && record != NULL)
+	for (int n = 0; found == 0 && alternative(key, n) != NULL && alternative(record, n) != NULL; n++)
 	{
-		List	   *keys = select_all(item->value, key);
+		List	   *keys = select_all(item->value, alternative(key, n));
 
 		for (int i = 0; i < list_length(keys); i++)
-			found += set_by_key(reading, record, text_of(((Selected *) list_nth(keys, i))->value), kind, reason);
+			found += set_by_key(reading, alternative(record, n), text_of(((Selected *) list_nth(keys, i))->value),
+								kind, reason);
 	}
 	if (found == 0 && kind != RETL_VERDICT_ACCEPTED)
 	{
@@ -377,6 +387,13 @@ read_results(Reading *reading, const RetlJson *results, const RetlJson *answer, 
 	const RetlJson *list = select_one(answer, at != NULL ? at : "$");
 	RetlJson   *retry = retl_json_member(results, "retry");
 
+	if (list != NULL && list->type == RETL_JSON_OBJECT && reading->records == 1)
+	{
+		RetlJson   *alone = retl_json_array();
+
+		retl_json_push(alone, unconstify(RetlJson *, list));
+		list = alone;
+	}
 	if (list == NULL || list->type != RETL_JSON_ARRAY || list->len != reading->records)
 	{
 		reading->unknown++;
@@ -487,14 +504,14 @@ retl_response_rule(const RetlJson *connector, const char *stored)
 typedef struct Member
 {
 	const char *name;
-	char		type;			/* p path, t text, c condition, o outcome, i index, s source or sources, r results, v any */
+	char		type;			/* p path, t text, c condition, o outcome, i index, k path or paths, s source or sources, r results, v any */
 } Member;
 
 static const Member case_members[] = {
 	{"when", 'c'}, {"listed", 's'}, {"results", 'r'}, {"all", 'o'}, {"others", 'o'}, {"reason", 't'}, {NULL, 0}
 };
 static const Member source_members[] = {
-	{"at", 'p'}, {"index", 'i'}, {"key", 'p'}, {"record", 'p'}, {"when", 'c'}, {"outcome", 'o'}, {"reason", 't'}, {NULL, 0}
+	{"at", 'p'}, {"index", 'i'}, {"key", 'k'}, {"record", 'k'}, {"when", 'c'}, {"outcome", 'o'}, {"reason", 't'}, {NULL, 0}
 };
 static const Member results_members[] = {
 	{"at", 'p'}, {"accepted", 'c'}, {"retry", 'c'}, {"reason", 't'}, {NULL, 0}
@@ -527,6 +544,13 @@ check_member(const RetlJson *value, char type, const char *place)
 					return NULL;
 			}
 			return psprintf("%s: it must be accepted, rejected, retry or again.", place);
+		case 'k':
+			for (int i = 0; value->type == RETL_JSON_ARRAY && i < value->len; i++)
+			{
+				if (!is_path(value->items[i]))
+					return check_member(value->items[i], 'p', psprintf("%s/%d", place, i));
+			}
+			return value->type == RETL_JSON_ARRAY ? NULL : check_member(value, 'p', place);
 		case 'i':
 			return value->type == RETL_JSON_OBJECT ? check_members(value, index_members, place) :
 				check_member(value, 'p', place);

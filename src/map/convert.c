@@ -34,6 +34,7 @@ retl_time_form(const RetlJson *name, RetlTimeForm *form)
 	static const char *const names[] = {
 		[RETL_TIME_UNIX] = "unix",
 		[RETL_TIME_UNIX_MS] = "unix_ms",
+		[RETL_TIME_UNIX_US] = "unix_us",
 		[RETL_TIME_ISO] = "iso",
 		[RETL_TIME_DATE] = "date",
 	};
@@ -214,6 +215,9 @@ write_moment(const Moment *moment, RetlTimeForm form)
 			return retl_json_number(text, strlen(text));
 		case RETL_TIME_UNIX_MS:
 			text = psprintf(INT64_FORMAT, floor_div(moment->us, US_PER_MS));
+			return retl_json_number(text, strlen(text));
+		case RETL_TIME_UNIX_US:
+			text = psprintf(INT64_FORMAT, moment->us);
 			return retl_json_number(text, strlen(text));
 		default:
 			break;

@@ -16,11 +16,12 @@ typedef enum RetlTimeForm
 	RETL_TIME_AS_IT_IS,
 	RETL_TIME_UNIX,				/* whole seconds */
 	RETL_TIME_UNIX_MS,
+	RETL_TIME_UNIX_US,
 	RETL_TIME_ISO,				/* 2023-04-05T06:07:08.000Z; ISO 8601 with a zone stays as it is */
 	RETL_TIME_DATE				/* 2023-04-05, in UTC */
 } RetlTimeForm;
 
-/* The form of this name ("unix", "unix_ms", "iso", "date"); false: there is none. */
+/* The form of this name ("unix", "unix_ms", "unix_us", "iso", "date"); false: there is none. */
 extern bool retl_time_form(const RetlJson *name, RetlTimeForm *form);
 
 /*

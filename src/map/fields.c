@@ -69,7 +69,7 @@ retl_field_compile(RetlFieldType *field, const char *name, int namelen, const Re
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("definition of the connector is not valid"),
-				 errdetail("Member \"as\" of %s must be unix, unix_ms, iso or date, of a datetime or an object.", place)));
+				 errdetail("Member \"as\" of %s must be unix, unix_ms, unix_us, iso or date, of a datetime or an object.", place)));
 	text = retl_connector_member(declaration, "format", RETL_JSON_STRING, false, place);
 	if (text != NULL)
 		field->format = retl_json_cstring(text);

@@ -464,6 +464,27 @@ request_member(const RetlWire *wire, const RetlJson *definition, RetlOperation o
 	return member != NULL ? member : retl_json_member(definition, name);
 }
 
+/* {"setting": name, "values": {value: template}}: what the setting's value chooses; others as they are. */
+static RetlJson *
+choose(RetlJson *template, const RetlJson *constants, const char *what)
+{
+	RetlJson   *setting = retl_json_member(template, "setting");
+	RetlJson   *values = retl_json_member(template, "values");
+	RetlJson   *value;
+
+	if (setting == NULL || setting->type != RETL_JSON_STRING)
+		return template;
+	value = retl_json_get(retl_json_member(constants, "settings"), setting->text, setting->len);
+	if (value == NULL || value->type != RETL_JSON_STRING)
+		invalid(what, "the setting that it depends on has no value");
+	if (values == NULL)
+		return value;
+	value = retl_json_get(values, value->text, value->len);
+	if (value == NULL)
+		invalid(what, "it has no value for this setting");
+	return value;
+}
+
 static RetlNode *
 compile_member(RetlWire *wire, const RetlJson *definition, RetlOperation operation,
 			   const char *name, const char *otherwise, const RetlJson *constants)
@@ -472,6 +493,8 @@ compile_member(RetlWire *wire, const RetlJson *definition, RetlOperation operati
 
 	if (template == NULL)
 		template = retl_json_parse(otherwise, strlen(otherwise), NULL);
+	if (strcmp(name, "url") == 0)
+		template = choose(template, constants, name);
 	return compile_template(wire, template, constants, name);
 }
 
@@ -533,9 +556,9 @@ compile_body(RetlWire *wire, const RetlJson *definition, RetlOperation operation
 		return;
 	}
 	retl_marks_count(&wire->marks, body, &several, &one);
-	if (several + one != 1)
-		invalid("body", "it must have {\"@records\": true} or {\"@record\": true} in it, once");
-	if (one && wire->several)
+	if (several + one == 0)
+		invalid("body", "it must have {\"@records\": true} or {\"@record\": true} in it");
+	if (several == 0 && wire->several)
 		invalid("body", "it has room for one record, and requests carry several");
 	templates->body = compile_template(wire, body, constants, "body");
 	wire->has_bodies = true;
@@ -586,7 +609,6 @@ compile_base_url(RetlWire *wire, const RetlJson *connector, const RetlJson *sett
 				 const RetlJson *constants)
 {
 	RetlJson   *base = retl_json_member(connector, "base_url");
-	RetlJson   *setting = retl_json_member(base, "setting");
 	RetlJson   *override = retl_json_member(base, "override");
 	const char *problem;
 
@@ -596,15 +618,8 @@ compile_base_url(RetlWire *wire, const RetlJson *connector, const RetlJson *sett
 		override = retl_json_get(settings, override->text, override->len);
 	if (override != NULL && override->type == RETL_JSON_STRING)
 		base = override;
-	else if (setting != NULL && setting->type == RETL_JSON_STRING)
-	{
-		RetlJson   *value = retl_json_get(settings, setting->text, setting->len);
-
-		base = value == NULL || value->type != RETL_JSON_STRING ? NULL :
-			retl_json_get(retl_json_member(base, "values"), value->text, value->len);
-		if (base == NULL)
-			invalid("base_url", "it has no value for this setting");
-	}
+	else
+		base = choose(base, constants, "base_url");
 	wire->base_url = constant_text(compile_template(wire, base, constants, "base_url"), "base_url");
 	if (!retl_url_is_valid(wire->base_url, strlen(wire->base_url), &problem))
 		invalid("base_url", problem);

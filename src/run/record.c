@@ -140,16 +140,20 @@ update_matters(RunPlan *plan, RetlEnvelope *envelope, bool same, char **error)
 	return payloads_differ(plan, plan->mapping, plan->sql, envelope, error);
 }
 
-/* Same for the same version of the same row, at most 100 characters. */
+/*
+ * Same for the same version of the same row. Letters and digits, 36 of them: no
+ * destination takes less for what it tells events apart by.
+ */
 static char *
 message_id(RunPlan *plan, const char *key)
 {
-	int			len = strlen(key);
+	char	   *name = psprintf("%s/" INT64_FORMAT "/" INT64_FORMAT "/%s", plan->instance ? plan->instance : "",
+								plan->mapping_id, plan->to_seq, key);
+	int			len = strlen(name);
 
-	return psprintf("retl-%.8s-" INT64_FORMAT "-" INT64_FORMAT "-%016llx%016llx",
-					plan->instance ? plan->instance : "", plan->mapping_id, plan->to_seq,
-					(unsigned long long) hash_bytes_extended((const unsigned char *) key, len, 1),
-					(unsigned long long) hash_bytes_extended((const unsigned char *) key, len, 2));
+	return psprintf("retl%016llx%016llx",
+					(unsigned long long) hash_bytes_extended((const unsigned char *) name, len, 1),
+					(unsigned long long) hash_bytes_extended((const unsigned char *) name, len, 2));
 }
 
 static void
