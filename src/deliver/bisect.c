@@ -209,6 +209,21 @@ retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *v
 }
 
 RetlHalves *
+retl_bisect_next(char *body, size_t len, int records, const char *request, const char *idempotency_key)
+{
+	RetlHalves *next = palloc0(sizeof(RetlHalves));
+
+	next->count = 1;
+	for (int i = 0; i < records; i++)
+		add_member(&next->half[0], i, records);
+	next->half[0].body = body;
+	next->half[0].body_len = len;
+	next->half[0].request = request;
+	derive_key(idempotency_key, 4, next->half[0].idempotency_key);
+	return next;
+}
+
+RetlHalves *
 retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key)
 {
 	RetlHalves *halves = palloc0(sizeof(RetlHalves));

@@ -22,6 +22,7 @@ typedef struct RetlHalf
 	char	   *body;
 	int			body_len;
 	char		idempotency_key[RETL_IDEMPOTENCY_KEY_LIMIT + 1];
+	const char *request;		/* NULL: that of the batch */
 	char	   *keys;			/* JSON array */
 	char	   *operations;
 	bool		later;			/* not at once; it keeps the count of attempts */
@@ -46,6 +47,9 @@ extern RetlHalves *retl_bisect_body(const char *body, size_t len, int records, c
  */
 extern RetlHalves *retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *verdicts,
 									const char *idempotency_key);
+
+/* All of it again, by another request: the next step. */
+extern RetlHalves *retl_bisect_next(char *body, size_t len, int records, const char *request, const char *idempotency_key);
 
 /* Each record of a body; NULL when it is not clear where they are. */
 extern RetlSlice *retl_bisect_records(const char *body, size_t len, int records);

@@ -213,6 +213,18 @@ apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *out
 	int			records = batch->ledger.records;
 
 	*reason = NULL;
+	if (rule != NULL && records == 1 && answer->class == RETL_HTTP_ANSWERED)
+	{
+		char	   *next = retl_response_next(rule, answer->status, answer->body, answer->body_len, batch->request);
+
+		if (next != NULL)
+		{
+			memset(outcome, 0, sizeof(*outcome));
+			outcome->kind = RETL_REJECTED;
+			batch->next_request = MemoryContextStrdup(delivery_context, next);
+			return;
+		}
+	}
 	if (rule == NULL ||
 		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, &destination->definition->retry, batch->body,
 							 batch->body_len, records, &ruled, reason, &verdicts))
@@ -279,7 +291,7 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	if (outcome.pause)
 		retl_limiter_pause(limiter, result->next_attempt_at);
 
-	if (!batch->by_record && outcome.kind != RETL_PARTIAL)
+	if (!batch->by_record && outcome.kind != RETL_PARTIAL && batch->next_request == NULL)
 		retl_queue_unload(batch);
 	add_outcome(batch, now);
 }
@@ -443,6 +455,9 @@ record(TimestampTz now)
 													batch->ledger.key);
 		else if (batch->result.kind == RETL_PARTIAL)
 			replace_rest(batch);
+		else if (batch->next_request != NULL)
+			batch->result.halves = retl_bisect_next(batch->body, batch->body_len, batch->ledger.records,
+													batch->next_request, batch->ledger.key);
 		results[count++] = &batch->result;
 	}
 	retl_ledger_record(count, results, &nstates, &states);

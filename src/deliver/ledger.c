@@ -560,7 +560,7 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9"
 		" FROM retl.batch b WHERE b.id = $1 RETURNING id)"
 		" INSERT INTO retl.batch_body (batch, request, body, keys, operations)"
-		" SELECT half.id, bb.request, $6, $7::json, $8 FROM half, retl.batch_body bb WHERE bb.batch = $1"
+		" SELECT half.id, coalesce($10::json, bb.request), $6, $7::json, $8 FROM half, retl.batch_body bb WHERE bb.batch = $1"
 	};
 	RetlArgs	args = {0};
 	int64		bytes = 0;
@@ -587,6 +587,7 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 			retl_arg_timestamptz(&values, result->next_attempt_at);
 		else
 			retl_arg_null(&values, TIMESTAMPTZOID);
+		retl_arg_text(&values, half->request);
 		retl_statement_run(&insert, &values);
 		bytes += half->body_len;
 	}

@@ -77,6 +77,11 @@ retl_queue_unload(RetlQueueBatch *batch)
 	loaded_bytes -= batch->body_len;
 	pfree(batch->request);
 	batch->request = batch->body = NULL;
+	if (batch->next_request != NULL)
+	{
+		pfree(batch->next_request);
+		batch->next_request = NULL;
+	}
 	if (batch->rendered != NULL)
 	{
 		explicit_bzero(batch->rendered, batch->rendered_len);
@@ -582,6 +587,7 @@ take_body(void *arg, int64 id, const char *request, size_t request_len, const ch
 		body_len = strlen(utf8_body);
 
 	batch->rendered = NULL;
+	batch->next_request = NULL;
 	batch->request = MemoryContextAllocHuge(queue_context, request_len + body_len + 2);
 	memcpy(batch->request, utf8_request, request_len);
 	batch->request[request_len] = '\0';

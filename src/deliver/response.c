@@ -471,6 +471,9 @@ retl_response_read(const RetlJson *rule, int status, const char *answer, size_t 
 		const RetlJson *one = rule->type == RETL_JSON_ARRAY ? rule->items[i] : rule;
 		bool		reads = retl_json_member(one, "all") == NULL;
 
+		/* that is for retl_response_next() */
+		if (retl_json_member(one, "next") != NULL)
+			continue;
 		if (!holds(retl_json_member(one, "when"), tree, status) || (reads && tree == NULL) ||
 			(retl_json_member(retl_json_member(one, "when"), "status") == NULL && !about_records(status)))
 			continue;
@@ -483,6 +486,75 @@ retl_response_read(const RetlJson *rule, int status, const char *answer, size_t 
 			return true;
 	}
 	return false;
+}
+
+/* What of a text can be a part of a URL's path: letters, digits, "-", "_" and "." */
+static int
+segment_len(const char *text)
+{
+	int			len = 0;
+
+	while ((text[len] >= 'a' && text[len] <= 'z') || (text[len] >= 'A' && text[len] <= 'Z') ||
+		   (text[len] >= '0' && text[len] <= '9') || (text[len] != '\0' && strchr("-_.", text[len]) != NULL))
+		len++;
+	return len;
+}
+
+/* The stored request with a method of "next", and the value appended to the path of its URL. */
+static char *
+write_next(const RetlJson *next, const char *value, RetlJson *request)
+{
+	RetlJson   *url = retl_json_member(request, "url");
+	RetlJson   *method = retl_json_member(next, "method");
+	StringInfoData text;
+	int			path_len;
+
+	if (url == NULL || url->type != RETL_JSON_STRING || retl_json_member(request, "step") != NULL)
+		return NULL;
+	path_len = strcspn(retl_json_cstring(url), "?#");
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, url->text, path_len);
+	appendStringInfo(&text, "/%s", value);
+	appendBinaryStringInfo(&text, url->text + path_len, url->len - path_len);
+	retl_json_set(request, "url", strlen("url"), retl_json_string(text.data, text.len));
+	if (method != NULL)
+		retl_json_set(request, "method", strlen("method"), method);
+	retl_json_set(request, "step", strlen("step"), retl_json_number("2", 1));
+	initStringInfo(&text);
+	retl_json_write(&text, request);
+	return text.data;
+}
+
+char *
+retl_response_next(const RetlJson *rule, int status, const char *answer, size_t answer_len, const char *stored)
+{
+	int			cases = rule->type == RETL_JSON_ARRAY ? rule->len : 1;
+	char	   *error;
+	RetlJson   *request = retl_json_parse(stored, strlen(stored), &error);
+	RetlJson   *tree = NULL;
+
+	if (answer_len > 0 && answer_len <= PG_INT32_MAX && pg_verify_mbstr(PG_UTF8, answer, answer_len, true))
+		tree = retl_json_parse(answer, answer_len, &error);
+	for (int i = 0; i < cases && tree != NULL && request != NULL; i++)
+	{
+		const RetlJson *one = rule->type == RETL_JSON_ARRAY ? rule->items[i] : rule;
+		RetlJson   *next = retl_json_member(one, "next");
+		RetlJson   *append = retl_json_member(next, "append");
+		char	   *path = string_of(append, "path");
+		char	   *after = string_of(append, "after");
+		char	   *value;
+
+		if (path == NULL || !holds(retl_json_member(one, "when"), tree, status))
+			continue;
+		value = text_of(select_one(tree, path));
+		if (after != NULL)
+			value = strstr(value, after) != NULL ? strstr(value, after) + strlen(after) : pstrdup("");
+		value[segment_len(value)] = '\0';
+		if (value[0] == '\0' || strcmp(value, ".") == 0 || strcmp(value, "..") == 0)
+			continue;
+		return write_next(next, value, request);
+	}
+	return NULL;
 }
 
 const RetlJson *
@@ -504,12 +576,13 @@ retl_response_rule(const RetlJson *connector, const char *stored)
 typedef struct Member
 {
 	const char *name;
-	char		type;			/* p path, t text, c condition, o outcome, i index, k path or paths, s source or sources, r results, v any */
+	char		type;			/* p path, t text, c condition, o outcome, i index, k path or paths, s source or sources, r results, n next, v any */
 } Member;
 
 static const Member case_members[] = {
-	{"when", 'c'}, {"listed", 's'}, {"results", 'r'}, {"all", 'o'}, {"others", 'o'}, {"reason", 't'}, {NULL, 0}
+	{"when", 'c'}, {"listed", 's'}, {"results", 'r'}, {"all", 'o'}, {"others", 'o'}, {"reason", 't'}, {"next", 'n'}, {NULL, 0}
 };
+static const Member next_members[] = {{"method", 't'}, {"append", 'i'}, {NULL, 0}};
 static const Member source_members[] = {
 	{"at", 'p'}, {"index", 'i'}, {"key", 'k'}, {"record", 'k'}, {"when", 'c'}, {"outcome", 'o'}, {"reason", 't'}, {NULL, 0}
 };
@@ -556,6 +629,8 @@ check_member(const RetlJson *value, char type, const char *place)
 				check_member(value, 'p', place);
 		case 'c':
 			return check_members(value, condition_members, place);
+		case 'n':
+			return check_members(value, next_members, place);
 		case 'r':
 			return check_members(value, results_members, place);
 		case 's':

@@ -38,6 +38,13 @@ extern const RetlJson *retl_response_rule(const RetlJson *connector, const char 
 extern bool retl_response_read(const RetlJson *rule, int status, const char *answer, size_t answer_len,
 							   const char *sent, size_t sent_len, int records, RetlVerdict *verdicts);
 
+/*
+ * The request that is to follow on this answer, in place of an outcome: the stored
+ * one with another method and URL; NULL: none. For requests of one record, once.
+ */
+extern char *retl_response_next(const RetlJson *rule, int status, const char *answer, size_t answer_len,
+								const char *stored);
+
 /* Why a rule is not valid, with its place in the rule ("/listed/0/at: ..."); NULL: it is. */
 extern char *retl_response_check(const RetlJson *rule);
 

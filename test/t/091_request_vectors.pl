@@ -85,7 +85,7 @@ my %otherwise = (
 	'req-049' => 'collections of 200 records whose results are in the answer, not a bulk job whose results nobody reads',
 	'req-062' => 'profile-import creates or updates; POST /profiles/ refuses a profile that is there',
 	'req-094' => 'no "options=undefined" where there are no options',
-	'req-097' => 'contacts are updated by Intercom\'s id; there is no search before each row',
+	'req-097' => 'no search before each row: a contact is created, or else updated by the id that the refusal names',
 	'req-127' => 'two mappings with assert_record, one for people and one for users: each request has its own outcome',
 	'req-131' => 'field definitions are not read before each batch: custom fields are given by their ids',
 );

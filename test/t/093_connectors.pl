@@ -129,6 +129,19 @@ is($requests->[0]{path}, '/services/T/B/hush', 'Slack: goes to the secret URL');
 is_deeply(body($requests->[0]), { text => 'New: p1@example.com' }, 'Slack: a message');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM retl.batch_body b, retl.attempt a WHERE a.batch = b.batch AND concat(b.request, b.body, a.error, a.answer) LIKE '%hush%'}), '0', 'Slack: which is stored nowhere');
 
+# Intercom: who is there already is updated, by a second request
+($run, $requests, $errors) = try_out('intercom', 'intercom', {}, { access_token => 't' }, 'identify_contact', { role => 'user', email => path('email') },
+	[ { method => 'POST', match => 'p2', status => 409, body => json({ type => 'error.list', errors => [ { code => 'conflict', message => 'A contact matching those details already exists with id=5ba682d2' } ] }) },
+		{ method => 'PUT', status => 200 } ]);
+my ($put) = grep { $_->{method} eq 'PUT' } @$requests;
+is("$run->{status} $run->{sent}", 'succeeded 3', 'Intercom: all are there');
+is($put->{path}, '/contacts/5ba682d2', 'Intercom: the one that was is updated');
+is_deeply(body($put), { role => 'user', email => 'p2@example.com' }, 'Intercom: with the same body');
+is(scalar(@$requests), 4, 'Intercom: by one request more');
+($run, $requests, $errors) = try_out('intercom', 'intercom', {}, { access_token => 't' }, 'identify_contact', { role => 'user', email => path('email') },
+	[ { status => 409, body => json({ errors => [ { code => 'conflict', message => 'exists with id=1' } ] }) } ]);
+is("$run->{status} " . scalar(@$requests), 'failed 6', 'Intercom: there are two steps, no more');
+
 # HubSpot: what is gone counts as archived
 ($run, $requests, $errors) = try_out('hubspot', 'hubspot', {}, { access_token => 't' }, 'archive_object', { object_type => 'contacts', id => path('id') }, [ { status => 404, body => '{}' } ]);
 is("$run->{status} $requests->[0]{method} $requests->[0]{body}", 'succeeded DELETE ', 'HubSpot: a delete without a body');
