@@ -226,12 +226,14 @@ CREATE TABLE retl.mapping_state (
   mapping bigint PRIMARY KEY REFERENCES retl.mapping ON DELETE CASCADE,
   cursor bigint,
   version int,
+  reset boolean NOT NULL DEFAULT false,
   active_run bigint
 );
 COMMENT ON TABLE retl.mapping_state IS 'How far each mapping has planned';
 COMMENT ON COLUMN retl.mapping_state.mapping IS 'Mapping';
 COMMENT ON COLUMN retl.mapping_state.cursor IS 'Snapshot up to which changes are planned; NULL: never synced';
 COMMENT ON COLUMN retl.mapping_state.version IS 'Version of the mapping that planned up to there; one that is older asks what is to be sent again';
+COMMENT ON COLUMN retl.mapping_state.reset IS 'The next run sends every row as added, and what is to be deleted since the cursor';
 COMMENT ON COLUMN retl.mapping_state.active_run IS 'The one active run, if any';
 
 -- Requests are append-only and have no unique constraint but their number, so
@@ -278,6 +280,8 @@ CREATE TABLE retl.run (
   stop_reason text,
   quiesced boolean NOT NULL DEFAULT false,
   release boolean NOT NULL DEFAULT false,
+  reset boolean NOT NULL DEFAULT false,
+  resend boolean NOT NULL DEFAULT false,
   open_batches bigint NOT NULL DEFAULT 0,
   open_bytes bigint NOT NULL DEFAULT 0,
   snapshot_seconds float8,
@@ -317,6 +321,8 @@ COMMENT ON COLUMN retl.run.planned IS 'Whether all its batches exist';
 COMMENT ON COLUMN retl.run.stop_reason IS 'Set: no new request; what is not delivered becomes an exception';
 COMMENT ON COLUMN retl.run.quiesced IS 'Stopped, and none of its requests is under way any more: set by the delivery worker';
 COMMENT ON COLUMN retl.run.release IS 'Brakes are off: a held run was released';
+COMMENT ON COLUMN retl.run.reset IS 'It sends every row, as the mapping was reset';
+COMMENT ON COLUMN retl.run.resend IS 'It sends rows again, as the mapping was edited';
 COMMENT ON COLUMN retl.run.open_batches IS 'Batches without outcome';
 COMMENT ON COLUMN retl.run.open_bytes IS 'Bytes of batches without outcome';
 COMMENT ON COLUMN retl.run.snapshot_seconds IS 'Time of the snapshot';

@@ -60,4 +60,21 @@ retl_fault(const char *name)
 		elog(WARNING, "unknown action \"%s\" at fault point \"%s\"", action, name);
 }
 
+int64
+retl_fault_number(const char *name, int64 number)
+{
+	char		path[MAXPGPATH];
+	FILE	   *file;
+	long long	other;
+
+	snprintf(path, sizeof(path), "%s/retl_fault/%s", DataDir, name);
+	file = fopen(path, "r");
+	if (file == NULL)
+		return number;
+	if (fscanf(file, "%lld", &other) == 1)
+		number = other;
+	fclose(file);
+	return number;
+}
+
 #endif							/* RETL_TESTING */

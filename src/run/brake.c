@@ -110,7 +110,8 @@ retl_plan_brake(RunPlan *plan)
 					  deleted, before, retl_result_float8(0, 2)), hint);
 		return true;
 	}
-	if (plan->wants[RETL_UPDATED] && updated >= retl_result_int4(0, 4) &&
+	/* who resets a mapping wants all of it sent */
+	if (plan->wants[RETL_UPDATED] && !plan->reset && updated >= retl_result_int4(0, 4) &&
 		100.0 * updated / before > retl_result_float8(0, 3))
 	{
 		hold(plan, added, updated, deleted,

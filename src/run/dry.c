@@ -75,8 +75,8 @@ make_run(int64 mapping, const RetlSnapshot *snapshot)
 	retl_arg_timestamptz(&args, snapshot->started_at);
 	retl_arg_int8(&args, snapshot->set_aside);
 	retl_sql("INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, requested_at, started_at,"
-			 "  from_seq, to_seq, set_aside)"
-			 " SELECT $1, m.id, m.version, 'planning', 'preview', $4, $4, s.cursor, $3, $5"
+			 "  from_seq, to_seq, reset, set_aside)"
+			 " SELECT $1, m.id, m.version, 'planning', 'preview', $4, $4, s.cursor, $3, s.reset, $5"
 			 " FROM retl.mapping m JOIN retl.mapping_state s ON s.mapping = m.id WHERE m.id = $2", &args);
 }
 

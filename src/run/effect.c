@@ -2,9 +2,9 @@
  * effect.c
  *		Reset, baseline, resync, replay; see effect.h.
  *
- * All but the cursor is expressed in exceptions, which every run works off: an
- * outstanding delete is an exception whose key is gone; a key that is to be
- * sent again is one whose outcome is not known.
+ * A reset is remembered until a run is planned, since any run may fail. Keys
+ * that are to be sent again are exceptions whose outcome is not known, which
+ * every run works off.
  */
 #include "postgres.h"
 
@@ -82,52 +82,17 @@ key_text(const Effect *effect, const char *prefix)
 	return psprintf("retl.key_data(ARRAY[%s], %s)", names.data, keys(effect, prefix));
 }
 
-/* Keys that were there at the cursor and are gone become exceptions, if they are none yet. */
-static void
-keep_deletes(const Effect *effect)
-{
-	RetlArgs	args = {0};
-
-	if (effect->cursor < 0)
-		return;
-	retl_arg_int8(&args, effect->mapping);
-	retl_arg_int8(&args, effect->cursor);
-	retl_sql(psprintf("INSERT INTO retl.exception (mapping, key, run, operation, reason, maybe, resolved,"
-					  "  acked, acked_shape)"
-					  " SELECT $1, %s, 0, 'deleted', 'canceled', false, true, l.old_data, l.old_shape"
-					  " FROM (SELECT DISTINCT ON (%s) * FROM %s WHERE seq > $2 ORDER BY %s, seq) l"
-					  " WHERE l.old_data IS NOT NULL AND NOT EXISTS (SELECT FROM %s c"
-					  "   WHERE ROW(%s) = ROW(%s))"
-					  " ON CONFLICT DO NOTHING",
-					  key_text(effect, "l."), keys(effect, ""), effect->log, keys(effect, ""),
-					  effect->checkpoint, keys(effect, "c."), keys(effect, "l.")), &args);
-}
-
-static void
-set_cursor(const Effect *effect, int64 cursor)
-{
-	RetlArgs	args = {0};
-
-	retl_arg_int8(&args, effect->mapping);
-	if (cursor < 0)
-		retl_arg_null(&args, INT8OID);
-	else
-		retl_arg_int8(&args, cursor);
-	retl_sql("UPDATE retl.mapping_state SET cursor = $2 WHERE mapping = $1", &args);
-}
-
+/*
+ * The cursor stays: what was there at the cursor and is gone by the time of
+ * the run is still to be deleted.
+ */
 static void
 reset(const Effect *effect)
 {
 	RetlArgs	args = {0};
 
-	keep_deletes(effect);
 	retl_arg_int8(&args, effect->mapping);
-	retl_sql(psprintf("DELETE FROM retl.exception e WHERE e.mapping = $1 AND EXISTS (SELECT FROM %s c"
-					  " WHERE ROW(%s) = ROW(%s))",
-					  effect->checkpoint, keys(effect, "c."),
-					  retl_stream_typed_key(effect->model, effect->key_types, "e.key")), &args);
-	set_cursor(effect, -1);
+	retl_sql("UPDATE retl.mapping_state SET reset = true WHERE mapping = $1 AND cursor IS NOT NULL", &args);
 }
 
 static void
@@ -138,9 +103,9 @@ baseline(const Effect *effect)
 	retl_arg_int8(&args, effect->mapping);
 	retl_sql("DELETE FROM retl.exception WHERE mapping = $1", &args);
 	/* nor is anything to be sent again for having been edited */
-	retl_sql("UPDATE retl.mapping_state s SET version = m.version FROM retl.mapping m"
-			 " WHERE s.mapping = $1 AND m.id = s.mapping", &args);
-	set_cursor(effect, effect->seq);
+	retl_arg_int8(&args, effect->seq);
+	retl_sql("UPDATE retl.mapping_state s SET version = m.version, cursor = $2, reset = false"
+			 " FROM retl.mapping m WHERE s.mapping = $1 AND m.id = s.mapping", &args);
 }
 
 /*

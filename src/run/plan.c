@@ -105,7 +105,7 @@ check_columns(RunPlan *plan, const char *mapping_name)
  * called.
  */
 static void
-prepare_sql(RunPlan *plan, const char *filter)
+prepare_sql(RunPlan *plan)
 {
 	int			count = retl_mapping_sql_count(plan->mapping);
 	const char **expressions = palloc(sizeof(char *) * Max(count, 1));
@@ -116,9 +116,53 @@ prepare_sql(RunPlan *plan, const char *filter)
 	if (count > 0)
 		plan->sql = retl_sql_prepare(shape, count, expressions, plan->model->owner,
 									 plan->model->search_path);
-	if (filter)
-		plan->filter = retl_sql_prepare(shape, 1, &filter, plan->model->owner,
-										plan->model->search_path);
+}
+
+static void
+prepare_filter(RunPlan *plan, const char *filter)
+{
+	plan->filter = retl_sql_prepare(retl_plan_shape(plan, plan->shape), 1, &filter, plan->model->owner,
+									plan->model->search_path);
+}
+
+/*
+ * For a run that is stopped, whose undelivered keys are still to be those that
+ * pass; but it must come to its end, with a filter that does not work, too.
+ */
+static void
+try_prepare_filter(RunPlan *plan, const char *filter)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		prepare_filter(plan, filter);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		int			code;
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		code = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (code == ERRCODE_OPERATOR_INTERVENTION || code == ERRCODE_INSUFFICIENT_RESOURCES ||
+			code == ERRCODE_TRANSACTION_ROLLBACK)
+			ReThrowError(error);
+		FreeErrorData(error);
+		plan->filter = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 }
 
 /* Reads all that is about the run; false when it is not to be planned (any more). */
@@ -148,7 +192,7 @@ load(RunPlan *plan)
 				 "  c.definition::pg_catalog.text, d.settings::pg_catalog.text, m.model,"
 				 "  st.key_types, st.log_generation, i.id::pg_catalog.text,"
 				 "  pg_catalog.pg_has_role(m.owner, md.owner, 'USAGE')"
-				 "    AND pg_catalog.pg_has_role(m.owner, d.owner, 'USAGE'), m.name, s.shape, v.filter"
+				 "    AND pg_catalog.pg_has_role(m.owner, d.owner, 'USAGE'), m.name, s.shape, v.filter, r.reset"
 				 " FROM retl.run r"
 				 "  JOIN retl.mapping m ON m.id = r.mapping"
 				 "  JOIN retl.mapping_version v ON v.mapping = m.id AND v.version = r.mapping_version"
@@ -194,6 +238,7 @@ load(RunPlan *plan)
 	plan->shape = retl_result_int4(0, 24);
 	filter = retl_result_text(0, 25);
 	mapping_name = retl_result_text(0, 23);
+	plan->reset = retl_result_bool(0, 26);
 	for (int i = 0; i < nrecords; i++)
 		for (int op = RETL_ADDED; op <= RETL_DELETED; op++)
 			if (strcmp(records[i], retl_operation_name(op)) == 0)
@@ -204,8 +249,12 @@ load(RunPlan *plan)
 	{
 		plan->mapping = retl_mapping_compile(connector, action, fields, settings, batch_size);
 		check_columns(plan, mapping_name);
-		prepare_sql(plan, filter);
+		prepare_sql(plan);
+		if (filter)
+			prepare_filter(plan, filter);
 	}
+	else if (filter)
+		try_prepare_filter(plan, filter);
 	retl_plan_load_resend(plan, connector, action, settings);
 	return true;
 }
@@ -218,12 +267,15 @@ load(RunPlan *plan)
 static bool
 phase_has_work(const RunPlan *plan)
 {
+	bool		all = plan->from_seq < 0 || plan->reset;
+
+	/* where everything is sent, exceptions are sent with it */
 	if (PHASE_IS_EXCEPTIONS(plan->phase))
-		return plan->has_exceptions;
+		return plan->has_exceptions && (PHASE_IS_GONE(plan->phase) || !plan->reset);
 	if (PHASE_IS_GONE(plan->phase))
 		return plan->from_seq >= 0 && plan->wants[RETL_DELETED];
-	return plan->from_seq < 0 ? plan->wants[RETL_ADDED] :
-		plan->wants[RETL_ADDED] || plan->wants[RETL_UPDATED];
+	/* rows on which the filter fails are put down, whatever is wanted */
+	return plan->wants[RETL_ADDED] || plan->filter != NULL || (!all && plan->wants[RETL_UPDATED]);
 }
 
 /* Plans until the phase or the chunk ends; true when the phase has. */
@@ -234,6 +286,7 @@ plan_phase(RunPlan *plan)
 	RetlStream *stream;
 	RetlChange	change;
 	int64		seen = 0;
+	int64		most = RETL_FAULT_NUMBER("plan_chunk_changes", CHUNK_CHANGES);
 	bool		ended = true;
 
 	if (!phase_has_work(plan))
@@ -244,7 +297,7 @@ plan_phase(RunPlan *plan)
 	spec.log_generation = plan->log_generation;
 	spec.kind = PHASE_IS_EXCEPTIONS(plan->phase) ? RETL_STREAM_EXCEPTIONS :
 		plan->from_seq < 0 ? RETL_STREAM_STATE :
-		plan->resend != RETL_RESEND_NONE ? RETL_STREAM_BOTH : RETL_STREAM_LOG;
+		plan->resend != RETL_RESEND_NONE || (plan->reset && !PHASE_IS_GONE(plan->phase)) ? RETL_STREAM_BOTH : RETL_STREAM_LOG;
 	spec.mapping = plan->mapping_id;
 	spec.run = plan->run;
 	spec.from_seq = plan->from_seq;
@@ -267,7 +320,7 @@ plan_phase(RunPlan *plan)
 			MemoryContextReset(plan->scratch);
 			CHECK_FOR_INTERRUPTS();
 		}
-		if (seen >= CHUNK_CHANGES || retl_batch_bytes(plan->writer) >= CHUNK_BYTES)
+		if (seen >= most || retl_batch_bytes(plan->writer) >= CHUNK_BYTES)
 		{
 			plan->position = MemoryContextStrdup(plan->context, change.key);
 			ended = false;
@@ -295,6 +348,7 @@ record_chunk(RunPlan *plan, bool planned, int64 batches, int64 bytes, double sec
 	retl_arg_int8(&args, plan->updated);
 	retl_arg_int8(&args, plan->deleted);
 	retl_arg_int8(&args, plan->unmapped);
+	retl_arg_bool(&args, plan->resend != RETL_RESEND_NONE);
 	retl_sql("UPDATE retl.run r SET phase = $2, position = $3::pg_catalog.json, planned = $4,"
 			 " status = CASE WHEN $4 THEN 'delivering' ELSE 'planning' END,"
 			 " open_batches = open_batches + $5, open_bytes = open_bytes + $6,"
@@ -304,7 +358,8 @@ record_chunk(RunPlan *plan, bool planned, int64 batches, int64 bytes, double sec
 			 "   ELSE delivering_since END,"
 			 " unchanged = CASE WHEN $4 THEN GREATEST((SELECT s.rows - s.set_aside FROM retl.snapshot s"
 			 "    JOIN retl.mapping m ON m.model = s.model WHERE m.id = r.mapping AND s.seq = r.to_seq)"
-			 "   - added - $8 - updated - $9, 0) ELSE 0 END"
+			 "   - added - $8 - updated - $9, 0) ELSE 0 END,"
+			 " resend = resend OR $12"
 			 " WHERE id = $1", &args);
 
 	if (planned)
@@ -314,7 +369,8 @@ record_chunk(RunPlan *plan, bool planned, int64 batches, int64 bytes, double sec
 		retl_arg_int8(&args, plan->to_seq);
 		retl_arg_int4(&args, plan->version);
 		retl_arg_bool(&args, plan->keep_version);
-		retl_sql("UPDATE retl.mapping_state SET cursor = $2, version = CASE WHEN $4 THEN version ELSE $3 END"
+		retl_sql("UPDATE retl.mapping_state SET cursor = $2, reset = false,"
+				 " version = CASE WHEN $4 THEN version ELSE $3 END"
 				 " WHERE mapping = $1", &args);
 	}
 }

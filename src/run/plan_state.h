@@ -40,6 +40,7 @@ typedef struct RunPlan
 	char	   *position;
 	bool		stopping;
 	bool		release;
+	bool		reset;			/* every row is sent, as added */
 	char	   *timestamp;		/* of the snapshot, ISO 8601 */
 
 	/* its mapping */

@@ -167,6 +167,13 @@ count_record(RunPlan *plan, RetlOperation operation)
 		plan->deleted++;
 }
 
+/* A reset sends what is acknowledged all the same: if it cannot, that must not count as done. */
+static bool
+in_doubt(const RunPlan *plan, const RetlStored *acked)
+{
+	return plan->reset && !PHASE_IS_GONE(plan->phase) && acked->shape != 0;
+}
+
 /* Maps one change and puts it into a batch, or among the exceptions. */
 static void
 plan_record(RunPlan *plan, RetlOperation operation, const char *key,
@@ -181,7 +188,8 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 
 	if (plan->stopping)
 	{
-		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked, false);
+		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked,
+								 in_doubt(plan, acked));
 		return;
 	}
 
@@ -224,7 +232,8 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 		return;
 	/* one that is sent again though it is as acknowledged must not count as done */
 	retl_batch_add_exception(plan->writer, operation, key, "unmapped",
-							 error ? error : "the row could not be mapped", acked, same);
+							 error ? error : "the row could not be mapped", acked,
+							 same || in_doubt(plan, acked));
 	plan->unmapped++;
 }
 
@@ -287,13 +296,6 @@ apply_filter(RunPlan *plan, RetlChange *change, char **error)
 
 	if (plan->filter == NULL && old_filter == NULL)
 		return true;
-	if (!passes(plan, plan->filter, RETL_ADDED, change->key, &change->new, error))
-	{
-		if (*error != NULL)
-			return false;
-		change->last = change->new;
-		change->new = none;
-	}
 	if (!PHASE_IS_EXCEPTIONS(plan->phase) &&
 		!passes(plan, old_filter, RETL_DELETED, change->key, &change->old, error))
 	{
@@ -301,7 +303,42 @@ apply_filter(RunPlan *plan, RetlChange *change, char **error)
 		*error = NULL;
 		change->old = none;
 	}
+	if (!passes(plan, plan->filter, RETL_ADDED, change->key, &change->new, error))
+	{
+		if (*error != NULL)
+			return false;
+		if (change->new.shape != 0)
+			change->last = change->new;
+		change->new = none;
+	}
 	return true;
+}
+
+/*
+ * The log holds a row as of its last change, of a shape that may have got new
+ * columns since: what is sent is the row as it was at the snapshot.
+ */
+static void
+bring_up_to_shape(RunPlan *plan, RetlChange *change)
+{
+	if (!PHASE_IS_EXCEPTIONS(plan->phase) && change->new.shape != 0 && change->new.shape != plan->shape)
+		retl_stream_state_of(plan->model, plan->key_types, plan->log_generation, plan->to_seq,
+							 change->key, &change->new);
+}
+
+/* The last row there was goes with every attempt to delete it: the log will not have it for ever. */
+static void
+keep_last(RunPlan *plan, const RetlChange *change)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, plan->mapping_id);
+	retl_arg_text(&args, change->key);
+	retl_arg_datum(&args, TEXTOID,
+				   PointerGetDatum(cstring_to_text_with_len(change->last.data, change->last.len)), false);
+	retl_arg_int4(&args, change->last.shape);
+	retl_sql("UPDATE retl.exception SET acked = $3::pg_catalog.json, acked_shape = $4"
+			 " WHERE mapping = $1 AND key = $2 AND maybe", &args);
 }
 
 void
@@ -311,13 +348,19 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 	RetlOperation operation;
 	char	   *error = NULL;
 
+	if (!PHASE_IS_EXCEPTIONS(plan->phase) && plan->resend == RETL_RESEND_NONE && !plan->reset &&
+		change->old.shape != 0 && change->new.shape != 0 && same_row(&change->old, &change->new))
+		return;					/* changed and changed back */
+	bring_up_to_shape(plan, change);
 	if (!apply_filter(plan, change, &error))
 	{
-		if (!PHASE_IS_GONE(plan->phase) && !plan->counting && !is_exception(plan, change->key))
+		if (!PHASE_IS_GONE(plan->phase) && !plan->counting &&
+			(PHASE_IS_EXCEPTIONS(plan->phase) || plan->reset || !is_exception(plan, change->key)))
 		{
 			retl_batch_add_exception(plan->writer,
 									 change->old.shape ? RETL_UPDATED : RETL_ADDED,
-									 change->key, "unmapped", error, &change->old, false);
+									 change->key, "unmapped", error, &change->old,
+									 in_doubt(plan, &change->old));
 			plan->unmapped++;
 		}
 		return;
@@ -352,14 +395,12 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 	{
 		if (!present && change->old.shape == 0)
 			return;				/* came and went */
-		if (is_exception(plan, change->key))
+		if (!(plan->reset && present) && is_exception(plan, change->key))
 			return;
 		if (!present)
 			operation = RETL_DELETED;
-		else if (change->old.shape == 0)
+		else if (change->old.shape == 0 || plan->reset)
 			operation = RETL_ADDED;
-		else if (plan->resend == RETL_RESEND_NONE && same_row(&change->old, &change->new))
-			return;				/* changed and changed back */
 		else
 			operation = RETL_UPDATED;
 	}
@@ -374,6 +415,8 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 
 		if (last->shape == 0)
 			return;
+		if (PHASE_IS_EXCEPTIONS(plan->phase) && last == &change->last)
+			keep_last(plan, change);
 		plan_record(plan, operation, change->key, last, NULL, &change->old);
 	}
 	else

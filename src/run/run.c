@@ -129,7 +129,7 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 	retl_arg_float8(&args, snapshot->seconds);
 	retl_arg_int8(&args, snapshot->set_aside);
 	retl_sql("WITH asked AS ("
-			 "  SELECT q.*, m.version, s.cursor, m.enabled AND d.enabled AND md.enabled AS live,"
+			 "  SELECT q.*, m.version, s.cursor, s.reset, m.enabled AND d.enabled AND md.enabled AS live,"
 			 "    pg_catalog.min(q.id) OVER w AS server,"
 			 "    pg_catalog.first_value(q.trigger) OVER (w ORDER BY q.kind = 'sync', q.id) AS main_trigger"
 			 "  FROM retl.request q JOIN retl.mapping m ON m.id = q.mapping"
@@ -139,12 +139,12 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 			 "  WINDOW w AS (PARTITION BY q.mapping)),"
 			 " made AS ("
 			 "  INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, served_by,"
-			 "    requested_at, started_at, finished_at, from_seq, to_seq, snapshot_seconds, set_aside,"
+			 "    requested_at, started_at, finished_at, from_seq, to_seq, reset, snapshot_seconds, set_aside,"
 			 "    error_code, error, hint)"
 			 "  SELECT id, mapping, version, CASE WHEN live THEN 'planning' ELSE 'canceled' END,"
 			 "    CASE WHEN id = server THEN main_trigger ELSE trigger END, invocation,"
 			 "    NULLIF(server, id), requested_at, $3, CASE WHEN NOT live THEN pg_catalog.now() END,"
-			 "    cursor, $2, $4, $5,"
+			 "    cursor, $2, reset, $4, $5,"
 			 "    CASE WHEN NOT live THEN '55000' END,"
 			 "    CASE WHEN NOT live THEN 'the mapping, its model or its destination was disabled' END,"
 			 "    CASE WHEN NOT live THEN 'Enable it and sync again.' END"
@@ -265,7 +265,9 @@ append_keys(StringInfo sql, int nkeys, const char *prefix)
  * What the destination had acknowledged of new exceptions: the row at the
  * cursor of then, which is the one before the first change after it. One that
  * has not changed since was sent again because somebody asked for that; it is
- * to be sent again though it is as acknowledged.
+ * to be sent again though it is as acknowledged. So is what had been there
+ * before a reset. What is sent as added otherwise was not there for the
+ * mapping, whatever there was for others.
  */
 static void
 resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_types, bool first)
@@ -282,11 +284,11 @@ resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_typ
 	if (!first)
 	{
 		appendStringInfo(&sql, ", (acked, acked_shape, maybe) = (SELECT"
-						 " CASE WHEN l.seq IS NULL THEN c.data ELSE l.old_data END,"
-						 " CASE WHEN l.seq IS NULL THEN c.shape ELSE l.old_shape END,"
-						 " e.maybe OR (l.seq IS NULL AND c.data IS NOT NULL)"
-						 "  OR (l.seq > r.to_seq AND l.old_data IS NOT NULL)"
-						 " FROM (VALUES (1)) one LEFT JOIN LATERAL (SELECT l.seq, l.old_data, l.old_shape"
+						 " CASE WHEN n.one THEN NULL WHEN l.seq IS NULL THEN c.data ELSE l.old_data END,"
+						 " CASE WHEN n.one THEN NULL WHEN l.seq IS NULL THEN c.shape ELSE l.old_shape END,"
+						 " e.maybe OR (NOT n.one AND (l.seq IS NULL AND c.data IS NOT NULL"
+						 "  OR (r.reset AND e.operation <> 'deleted' OR l.seq > r.to_seq) AND l.old_data IS NOT NULL))"
+						 " FROM (VALUES (e.operation = 'added' AND NOT r.reset AND NOT r.resend)) n (one) LEFT JOIN LATERAL (SELECT l.seq, l.old_data, l.old_shape"
 						 "  FROM %s l WHERE ROW(",
 						 retl_log_table(model_id, generation));
 		append_keys(&sql, model->nkeys, "l.");

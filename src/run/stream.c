@@ -413,6 +413,35 @@ retl_stream_next(RetlStream *stream, RetlChange *change)
 }
 
 void
+retl_stream_state_of(const RetlModel *model, char **key_types, int log_generation, int64 seq,
+					 const char *key, RetlStored *stored)
+{
+	RetlArgs	args = {0};
+	StringInfoData sql;
+	char	   *typed_key = retl_stream_typed_key(model, key_types, "$1");
+
+	retl_arg_text(&args, key);
+	retl_arg_int8(&args, seq);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "(SELECT s.old_shape, s.old_data::pg_catalog.text FROM %s s WHERE ROW(",
+					 retl_log_table(model->id, log_generation));
+	append_keys(&sql, model->nkeys, "s.");
+	appendStringInfo(&sql, ") = ROW(%s) AND s.seq > $2 ORDER BY s.seq LIMIT 1)"
+					 " UNION ALL SELECT c.shape, c.data::pg_catalog.text FROM %s c WHERE ROW(",
+					 typed_key, retl_checkpoint_table(model->id));
+	append_keys(&sql, model->nkeys, "c.");
+	appendStringInfo(&sql, ") = ROW(%s) LIMIT 1", typed_key);
+
+	memset(stored, 0, sizeof(*stored));
+	if (retl_sql(sql.data, &args) == 1 && retl_result_text(0, 2) != NULL)
+	{
+		stored->shape = retl_result_int4(0, 1);
+		stored->data = retl_result_text(0, 2);
+		stored->len = strlen(stored->data);
+	}
+}
+
+void
 retl_stream_close(RetlStream *stream)
 {
 	if (stream->rows)

@@ -61,6 +61,13 @@ extern RetlStream *retl_stream_open(const RetlStreamSpec *spec);
 extern bool retl_stream_next(RetlStream *stream, RetlChange *change);
 extern void retl_stream_close(RetlStream *stream);
 
+/*
+ * The row of a key at a snapshot, in the current memory context; none when
+ * there was none. The caller is as one of a stream.
+ */
+extern void retl_stream_state_of(const RetlModel *model, char **key_types, int log_generation,
+								 int64 seq, const char *key, RetlStored *stored);
+
 /* SQL text: the typed key columns of "key", an expression of type text, as "e1, e2, ...". */
 extern char *retl_stream_typed_key(const RetlModel *model, char *const *key_types, const char *key);
 

@@ -544,7 +544,8 @@ work_step(const Frame *frame)
 	if (try_each(frame, &found, do_end))
 		return true;
 
-	find(frame, runs_to_plan, (int64) retl_max_planned_kb * 1024, &found);
+	find(frame, runs_to_plan,
+		 RETL_FAULT_NUMBER("max_planned", (int64) retl_max_planned_kb * 1024), &found);
 	if (try_each(frame, &found, do_plan))
 		return true;
 
