@@ -192,7 +192,9 @@ load(RunPlan *plan)
 				 "  c.definition::pg_catalog.text, d.settings::pg_catalog.text, m.model,"
 				 "  st.key_types, st.log_generation, i.id::pg_catalog.text,"
 				 "  pg_catalog.pg_has_role(m.owner, md.owner, 'USAGE')"
-				 "    AND pg_catalog.pg_has_role(m.owner, d.owner, 'USAGE'), m.name, s.shape, v.filter, r.reset"
+				 "    AND pg_catalog.pg_has_role(m.owner, d.owner, 'USAGE'), m.name, s.shape, v.filter, r.reset,"
+				 "  (SELECT pg_catalog.min(x.shape) <> pg_catalog.max(x.shape) FROM retl.snapshot x"
+				 "    WHERE x.model = m.model AND x.seq BETWEEN COALESCE(r.from_seq, r.to_seq) AND r.to_seq)"
 				 " FROM retl.run r"
 				 "  JOIN retl.mapping m ON m.id = r.mapping"
 				 "  JOIN retl.mapping_version v ON v.mapping = m.id AND v.version = r.mapping_version"
@@ -239,6 +241,7 @@ load(RunPlan *plan)
 	filter = retl_result_text(0, 25);
 	mapping_name = retl_result_text(0, 23);
 	plan->reset = retl_result_bool(0, 26);
+	plan->shapes_vary = retl_result_bool(0, 27);
 	for (int i = 0; i < nrecords; i++)
 		for (int op = RETL_ADDED; op <= RETL_DELETED; op++)
 			if (strcmp(records[i], retl_operation_name(op)) == 0)

@@ -58,6 +58,7 @@ typedef struct RunPlan
 	char	  **key_types;
 	int			log_generation;
 	int			shape;			/* of the snapshot */
+	bool		shapes_vary;	/* between the two snapshots of the run */
 	List	   *shapes;			/* of RetlShape, as they come up */
 	RetlSqlSet *sql;			/* the mapping's @sql expressions, or NULL */
 	RetlSqlSet *filter;			/* its filter, or NULL */

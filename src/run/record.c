@@ -167,13 +167,6 @@ count_record(RunPlan *plan, RetlOperation operation)
 		plan->deleted++;
 }
 
-/* A reset sends what is acknowledged all the same: if it cannot, that must not count as done. */
-static bool
-in_doubt(const RunPlan *plan, const RetlStored *acked)
-{
-	return plan->reset && !PHASE_IS_GONE(plan->phase) && acked->shape != 0;
-}
-
 /* Maps one change and puts it into a batch, or among the exceptions. */
 static void
 plan_record(RunPlan *plan, RetlOperation operation, const char *key,
@@ -188,8 +181,7 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 
 	if (plan->stopping)
 	{
-		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked,
-								 in_doubt(plan, acked));
+		retl_batch_add_exception(plan->writer, operation, key, "canceled", NULL, acked, false);
 		return;
 	}
 
@@ -232,8 +224,7 @@ plan_record(RunPlan *plan, RetlOperation operation, const char *key,
 		return;
 	/* one that is sent again though it is as acknowledged must not count as done */
 	retl_batch_add_exception(plan->writer, operation, key, "unmapped",
-							 error ? error : "the row could not be mapped", acked,
-							 same || in_doubt(plan, acked));
+							 error ? error : "the row could not be mapped", acked, same);
 	plan->unmapped++;
 }
 
@@ -315,13 +306,13 @@ apply_filter(RunPlan *plan, RetlChange *change, char **error)
 }
 
 /*
- * The log holds a row as of its last change, of a shape that may have got new
- * columns since: what is sent is the row as it was at the snapshot.
+ * The log holds a row as of its last change, and a column that came since is
+ * no change: what is sent is the row as it was at the snapshot.
  */
 static void
-bring_up_to_shape(RunPlan *plan, RetlChange *change)
+bring_up_to_date(RunPlan *plan, RetlChange *change)
 {
-	if (!PHASE_IS_EXCEPTIONS(plan->phase) && change->new.shape != 0 && change->new.shape != plan->shape)
+	if (plan->shapes_vary && !PHASE_IS_EXCEPTIONS(plan->phase) && change->new.shape != 0)
 		retl_stream_state_of(plan->model, plan->key_types, plan->log_generation, plan->to_seq,
 							 change->key, &change->new);
 }
@@ -348,10 +339,10 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 	RetlOperation operation;
 	char	   *error = NULL;
 
+	bring_up_to_date(plan, change);
 	if (!PHASE_IS_EXCEPTIONS(plan->phase) && plan->resend == RETL_RESEND_NONE && !plan->reset &&
 		change->old.shape != 0 && change->new.shape != 0 && same_row(&change->old, &change->new))
 		return;					/* changed and changed back */
-	bring_up_to_shape(plan, change);
 	if (!apply_filter(plan, change, &error))
 	{
 		if (!PHASE_IS_GONE(plan->phase) && !plan->counting &&
@@ -359,8 +350,7 @@ retl_plan_change(RunPlan *plan, RetlChange *change)
 		{
 			retl_batch_add_exception(plan->writer,
 									 change->old.shape ? RETL_UPDATED : RETL_ADDED,
-									 change->key, "unmapped", error, &change->old,
-									 in_doubt(plan, &change->old));
+									 change->key, "unmapped", error, &change->old, false);
 			plan->unmapped++;
 		}
 		return;

@@ -265,9 +265,8 @@ append_keys(StringInfo sql, int nkeys, const char *prefix)
  * What the destination had acknowledged of new exceptions: the row at the
  * cursor of then, which is the one before the first change after it. One that
  * has not changed since was sent again because somebody asked for that; it is
- * to be sent again though it is as acknowledged. So is what had been there
- * before a reset. What is sent as added otherwise was not there for the
- * mapping, whatever there was for others.
+ * to be sent again though it is as acknowledged. What is sent as added, if not
+ * for being sent again, was not there as far as the mapping's filter let it see.
  */
 static void
 resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_types, bool first)
@@ -287,9 +286,9 @@ resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_typ
 						 " CASE WHEN n.one THEN NULL WHEN l.seq IS NULL THEN c.data ELSE l.old_data END,"
 						 " CASE WHEN n.one THEN NULL WHEN l.seq IS NULL THEN c.shape ELSE l.old_shape END,"
 						 " e.maybe OR (NOT n.one AND (l.seq IS NULL AND c.data IS NOT NULL"
-						 "  OR (r.reset AND e.operation <> 'deleted' OR l.seq > r.to_seq) AND l.old_data IS NOT NULL))"
-						 " FROM (VALUES (e.operation = 'added' AND NOT r.reset AND NOT r.resend)) n (one) LEFT JOIN LATERAL (SELECT l.seq, l.old_data, l.old_shape"
-						 "  FROM %s l WHERE ROW(",
+						 "  OR l.seq > r.to_seq AND l.old_data IS NOT NULL))"
+						 " FROM (VALUES (e.operation = 'added' AND NOT r.reset AND NOT r.resend)) n (one)"
+						 " LEFT JOIN LATERAL (SELECT l.seq, l.old_data, l.old_shape FROM %s l WHERE ROW(",
 						 retl_log_table(model_id, generation));
 		append_keys(&sql, model->nkeys, "l.");
 		appendStringInfo(&sql, ") = ROW(%s) AND l.seq > r.from_seq ORDER BY l.seq LIMIT 1) l ON true"
@@ -300,6 +299,11 @@ resolve(int64 run, int64 mapping, int64 model_id, int generation, char **key_typ
 	appendStringInfoString(&sql, " FROM retl.run r WHERE r.id = $1 AND e.mapping = $2"
 						   " AND e.run = $1 AND NOT e.resolved");
 	retl_sql(sql.data, &args);
+
+	/* a reset was to send what had been acknowledged all the same */
+	retl_sql("UPDATE retl.exception e SET maybe = true FROM retl.run r"
+			 " WHERE r.id = $1 AND r.reset AND e.mapping = $2 AND e.run = $1"
+			 "  AND e.operation <> 'deleted' AND e.acked IS NOT NULL AND NOT e.maybe", &args);
 
 	retl_sql("DELETE FROM retl.exception WHERE mapping = $2 AND run <> $1", &args);
 }

@@ -264,6 +264,7 @@ def main():
     parser.add_argument("--one", type=int, default=None)
     parser.add_argument("--flavour", action="append")
     parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--seconds", type=float)
     parser.add_argument("--most", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="every short history, too")
     args = parser.parse_args()
@@ -281,6 +282,8 @@ def main():
         seeds = [args.one] if args.one is not None else [seed + i for i in range(count)]
         done = 0
         for first in range(0, len(seeds), SIDE_BY_SIDE):
+            if args.seconds and time.monotonic() - began > args.seconds / len(flavours):
+                break           # of a slow machine not as many are asked
             some = [driver.history(s, flavour) for s in seeds[first:first + SIDE_BY_SIDE]]
             wrong += driver.run(some, flavour == "chunks")
             done += len(some)

@@ -13,7 +13,7 @@ my $node = new_node('oracle', conf => "retl.enabled = off\nfsync = off\nlog_stat
 my @command = (
 	'/usr/bin/python3', '-B', "$ENV{RETL_TREE}/test/lib/oracle.py",
 	'--socket', $node->host, '--port', $node->port, '--data', $node->data_dir,
-	'--seed', $seed, '--histories', $histories, '--short');
+	'--seed', $seed, '--histories', $histories, '--seconds', 360, '--short');
 open my $oracle, '-|', @command or die "oracle: $!";
 my ($plan, $wrong) = (0, 0);
 while (my $line = readline $oracle)
