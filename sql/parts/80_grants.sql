@@ -2,7 +2,7 @@
 -- are for retl's own roles alone, and functions that change anything for those
 -- to whom they are granted.
 GRANT SELECT ON retl.sources, retl.models, retl.connectors, retl.destinations, retl.mappings, retl.runs, retl.batches,
-  retl.failed_rows TO PUBLIC;
+  retl.failed_rows, retl.progress, retl.health TO PUBLIC;
 
 -- pg_read_all_data reads every table, but not past row security.
 ALTER TABLE retl.secret ENABLE ROW LEVEL SECURITY;

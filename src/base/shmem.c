@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "base/channel.h"
+#include "base/progress.h"
 #include "base/shmem.h"
 
 #define TRANCHE_NAME "retl"
@@ -65,6 +66,7 @@ request(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(RetlShared)));
 	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
 	retl_channel_request_shmem();
+	retl_progress_request_shmem();
 }
 
 static void
@@ -84,6 +86,7 @@ startup(void)
 		ConditionVariableInit(&retl_shared->left);
 	}
 	retl_channel_init_shmem();
+	retl_progress_init_shmem();
 	LWLockRelease(AddinShmemInitLock);
 }
 

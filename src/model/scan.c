@@ -45,6 +45,7 @@
 
 #include "base/fault.h"
 #include "base/owner.h"
+#include "base/progress.h"
 #include "model/checkpoint.h"
 #include "model/row.h"
 #include "model/scan.h"
@@ -66,6 +67,9 @@
 /* Rows buffered before they are written to a new checkpoint in one go. */
 #define INSERT_BATCH 1000
 #define INSERT_BATCH_BYTES 65536
+
+/* Rows between two notes of how far a scan is; a power of two. */
+#define PROGRESS_ROWS 1024
 
 /* The scan whose filter is being evaluated in this process. */
 static RetlScan *active_scan = NULL;
@@ -290,6 +294,13 @@ compose(const RetlScan *scan, const char *sql)
 	return query;
 }
 
+static inline void
+count_row(RetlScan *scan)
+{
+	if ((++scan->rows & (PROGRESS_ROWS - 1)) == 0)
+		retl_progress_rows(scan->rows);
+}
+
 /* --------------------------------------------------------------------------
  * Filter: sees every joined row, in the leader
  * -------------------------------------------------------------------------- */
@@ -313,7 +324,7 @@ retl_snapshot_filter(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(true);
-	scan->rows++;
+	count_row(scan);
 	if (PG_ARGISNULL(2))
 		PG_RETURN_BOOL(true);
 
@@ -509,7 +520,7 @@ receive_first(TupleTableSlot *slot, DestReceiver *dest)
 	TupleTableSlot *row;
 	MemoryContext old;
 
-	scan->rows++;
+	count_row(scan);
 	slot_getallattrs(slot);
 	if (!usable_key(self, slot))
 		return true;
@@ -682,6 +693,7 @@ retl_scan_run(RetlScan *scan)
 		prepare_delta(scan, desc->tupDesc);
 
 	active_scan = scan;
+	retl_progress_begin(scan->model->id, plan->planTree->plan_rows);
 	PG_TRY();
 	{
 #if PG_VERSION_NUM >= 180000
@@ -693,6 +705,7 @@ retl_scan_run(RetlScan *scan)
 	PG_FINALLY();
 	{
 		active_scan = NULL;
+		retl_progress_end();
 	}
 	PG_END_TRY();
 
