@@ -452,6 +452,16 @@ COMMENT ON COLUMN retl.exception.acked_shape IS 'Its shape';
 COMMENT ON COLUMN retl.exception.attempts IS 'Runs that failed to deliver it';
 COMMENT ON COLUMN retl.exception.failed_at IS 'When it failed last';
 
+CREATE TABLE retl.sending (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  under_way boolean NOT NULL,
+  unsure_to bigint
+);
+COMMENT ON TABLE retl.sending IS 'Whether requests may have been sent of which nothing is on record';
+COMMENT ON COLUMN retl.sending.one IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN retl.sending.under_way IS 'A delivery worker sends; or did, and died';
+COMMENT ON COLUMN retl.sending.unsure_to IS 'Pending requests up to this number may have been sent by a worker that died, or by the database of which this is a copy';
+
 -- Rights of the workers.
 GRANT USAGE ON SCHEMA retl TO retl_snapshot, retl_delivery;
 GRANT SELECT ON retl.instance, retl.connector, retl.model, retl.destination, retl.mapping,
@@ -460,6 +470,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON retl.model_state, retl.shape, retl.snaps
   retl.run, retl.batch, retl.batch_body, retl.attempt, retl.exception TO retl_snapshot;
 GRANT SELECT, UPDATE, DELETE ON retl.request TO retl_snapshot;
 GRANT USAGE ON SEQUENCE retl.batch_id_seq TO retl_snapshot, retl_delivery;
+GRANT SELECT ON retl.sending TO retl_snapshot;
+GRANT SELECT, INSERT, UPDATE ON retl.sending TO retl_delivery;
 GRANT SELECT ON retl.secret TO retl_delivery;
 GRANT SELECT, UPDATE ON retl.run TO retl_delivery;
 GRANT SELECT, INSERT, UPDATE ON retl.batch TO retl_delivery;
@@ -485,7 +497,7 @@ BEGIN
   FOREACH item SLICE 1 IN ARRAY ARRAY[
     ['instance', ''], ['connector', 'WHERE NOT built_in'], ['model', ''], ['destination', ''], ['mapping', ''],
     ['mapping_version', ''], ['model_state', ''], ['shape', ''], ['snapshot', ''], ['mapping_state', ''],
-    ['request', ''], ['run', ''], ['batch', ''], ['batch_body', ''], ['attempt', ''], ['exception', ''],
+    ['request', ''], ['run', ''], ['batch', ''], ['batch_body', ''], ['attempt', ''], ['exception', ''], ['sending', ''],
     ['model_id_seq', ''], ['destination_id_seq', ''], ['mapping_id_seq', ''], ['request_id_seq', ''],
     ['batch_id_seq', '']] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('retl.%I', item[1])::pg_catalog.regclass, item[2]);

@@ -86,7 +86,13 @@ retl_arm(PG_FUNCTION_ARGS)
 		if (retl_sql("UPDATE retl.instance SET id = gen_random_uuid(), system_identifier = $1, database = $2,"
 					 " hosts = $3, armed_at = now()", &args) > 0)
 		{
-			int64		stopped = retl_sql("UPDATE retl.run SET stop_reason = 'copied'"
+			int64		stopped;
+
+			/* the original may have sent it since */
+			(void) retl_sql("INSERT INTO retl.sending (under_way, unsure_to)"
+							" VALUES (false, (SELECT max(id) FROM retl.batch)) ON CONFLICT (one) DO UPDATE"
+							" SET under_way = false, unsure_to = excluded.unsure_to", NULL);
+			stopped = retl_sql("UPDATE retl.run SET stop_reason = 'copied'"
 										   " WHERE finished_at IS NULL AND stop_reason IS NULL", NULL);
 
 			ereport(NOTICE,

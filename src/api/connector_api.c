@@ -4,7 +4,8 @@
  *
  * A definition says where requests go and what is sent with them, secrets
  * included: whoever may write one may read what its destinations hold. So these are for
- * those to whom the extension's owner grants them.
+ * those to whom the extension's owner grants them, and a definition that
+ * destinations use, for those who have the privileges of their owners.
  */
 #include "postgres.h"
 
@@ -64,6 +65,27 @@ refuse_built_in(const char *name)
 
 /* ---- what depends on a definition ---- */
 
+/*
+ * Who gives a connector another definition decides where its destinations'
+ * secrets go: that is for those who may set them.
+ */
+static void
+require_destinations(const RetlCall *call, const char *name)
+{
+	RetlArgs	args = {0};
+	int64		count;
+
+	retl_arg_text(&args, name);
+	count = retl_sql("SELECT d.name, d.owner::oid FROM retl.destination d WHERE d.connector = $1 ORDER BY d.name", &args);
+	for (int64 i = 0; i < count; i++)
+		if (!retl_api_may(call, retl_result_oid(i, 2)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for connector \"%s\"", name),
+					 errdetail("Destinations of other owners use it."),
+					 errhint("Create a connector of your own under another name, or be granted the privileges of their owners.")));
+}
+
 typedef struct Dependent
 {
 	const char *kind;
@@ -117,10 +139,11 @@ check_dependents(const char *name, const char *definition)
 }
 
 static void
-replace(const char *name, const char *definition)
+replace(const RetlCall *call, const char *name, const char *definition)
 {
 	RetlArgs	args = {0};
 
+	require_destinations(call, name);
 	check_dependents(name, definition);
 	retl_arg_text(&args, name);
 	retl_arg_text(&args, definition);
@@ -160,7 +183,7 @@ retl_create_connector(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("connector \"%s\" already exists", name),
 					 errhint("Choose another name, or give or_replace => true to change the one there is.")));
-		replace(name, definition);
+		replace(&call, name, definition);
 	}
 	else
 	{
@@ -193,7 +216,7 @@ retl_alter_connector(PG_FUNCTION_ARGS)
 		(void) retl_connectors_get(name);	/* which names the nearest */
 	if (built_in)
 		refuse_built_in(name);
-	replace(name, definition);
+	replace(&call, name, definition);
 	retl_api_end(&call);
 	PG_RETURN_VOID();
 }
@@ -250,6 +273,8 @@ retl_drop_connector(PG_FUNCTION_ARGS)
 	{
 		if (built_in)
 			refuse_built_in(name);
+		if (cascade)
+			require_destinations(&call, name);
 		drop_destinations(name, cascade);
 		retl_arg_text(&args, name);
 		(void) retl_sql("DELETE FROM retl.connector WHERE name = $1", &args);

@@ -93,6 +93,9 @@ static int	nanswered = 0;
 static TimestampTz oldest_answer = 0;
 static TimestampTz record_not_before = 0;
 
+/* It is on record that we send. */
+static bool sending = false;
+
 static TimestampTz discovered_at = 0;
 static bool refused_noted = false;
 
@@ -159,14 +162,18 @@ may_deliver(void)
 static void
 discover(TimestampTz now, bool woken)
 {
+	static bool inherited = false;
 	bool		wake = false;
 
 	begin("looking for work");
+	if (!inherited)
+		retl_ledger_inherit();
 	if (may_deliver())
 		wake = retl_queue_discover(now, woken);
 	else
 		retl_queue_clear();
 	finish();
+	inherited = true;
 	discovered_at = now;
 	RETL_FAULT("delivery_discovered");
 	if (wake)
@@ -564,6 +571,18 @@ latch_is_set(void)
 	return MyLatch->is_set;
 }
 
+/* All that was sent is on record: who finds it pending knows that it was not sent. */
+static void
+end_sending(void)
+{
+	if (!sending)
+		return;
+	begin("leaving");
+	retl_ledger_end_sending();
+	finish();
+	sending = false;
+}
+
 /*
  * The server shuts down, or somebody ends this process: give answers that are
  * under way a moment to come, and record them, so that an orderly end repeats
@@ -583,7 +602,7 @@ leave_in_order(void)
 		retl_http_run();
 		take_answers(now);
 	}
-	if (nanswered == 0)
+	if (nanswered == 0 && !sending)
 		return;
 
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
@@ -592,7 +611,10 @@ leave_in_order(void)
 	ProcDiePending = false;
 	PG_TRY();
 	{
-		record(GetCurrentTimestamp());
+		if (nanswered > 0)
+			record(GetCurrentTimestamp());
+		if (nanswered == 0 && retl_http_active() == 0)
+			end_sending();
 	}
 	PG_CATCH();
 	{
@@ -642,8 +664,11 @@ retl_delivery_main_loop(void)
 			if (retl_queue_wants_load(now))
 			{
 				begin("loading requests");
+				if (!sending)
+					retl_ledger_begin_sending();
 				retl_queue_load(now);
 				finish();
+				sending = true;
 			}
 			busy |= send_some(now);
 		}
@@ -667,7 +692,10 @@ retl_delivery_main_loop(void)
 
 			retl_queue_wipe();
 			if (yield || retl_worker_should_leave(due))
+			{
+				end_sending();
 				return due;
+			}
 			until = TimestampTzPlusMilliseconds(now, retl_worker_wait_ms(due));
 		}
 		else if (!yield)

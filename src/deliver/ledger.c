@@ -262,6 +262,38 @@ retl_ledger_fail(int64 run, const char *error)
 }
 
 void
+retl_ledger_inherit(void)
+{
+	static RetlStatement statement = {
+		"UPDATE retl.sending SET under_way = false, unsure_to = (SELECT max(b.id) FROM retl.batch b)"
+		" WHERE under_way"
+	};
+	RetlArgs	args = {0};
+
+	retl_statement_run(&statement, &args);
+}
+
+void
+retl_ledger_begin_sending(void)
+{
+	static RetlStatement statement = {
+		"INSERT INTO retl.sending (under_way) VALUES (true) ON CONFLICT (one) DO UPDATE SET under_way = true"
+	};
+	RetlArgs	args = {0};
+
+	retl_statement_run(&statement, &args);
+}
+
+void
+retl_ledger_end_sending(void)
+{
+	static RetlStatement statement = {"UPDATE retl.sending SET under_way = false"};
+	RetlArgs	args = {0};
+
+	retl_statement_run(&statement, &args);
+}
+
+void
 retl_ledger_quiesce(int count, const int64 *runs)
 {
 	static RetlStatement statement = {
@@ -471,7 +503,8 @@ record_exceptions(int count, RetlLedgerResult **results, TimestampTz now)
 		" (mapping, key, run, batch, operation, reason, http_status, error, maybe, resolved, failed_at)"
 		" SELECT DISTINCT ON (b.mapping, k.value::text) b.mapping, k.value::text, b.run, b.id,"
 		" CASE substr(bb.operations, k.n::int, 1) WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
-		" ($2)[array_position($1, b.id)], b.http_status, b.error, b.maybe, false, $3"
+		" ($2)[array_position($1, b.id)], b.http_status, b.error,"
+		" b.maybe OR b.id <= coalesce((SELECT s.unsure_to FROM retl.sending s), 0), false, $3"
 		" FROM retl.batch b JOIN retl.batch_body bb ON bb.batch = b.id"
 		" CROSS JOIN LATERAL json_array_elements(bb.keys) WITH ORDINALITY AS k (value, n)"
 		" WHERE b.id = ANY ($1) AND bb.batch = ANY ($1)"

@@ -123,6 +123,16 @@ extern void retl_ledger_bodies(int count, const int64 *batches, RetlLedgerTakeBo
  */
 extern void retl_ledger_fail(int64 run, const char *error);
 
+/*
+ * A worker before us that noted that it sends, and never that all it sent is on
+ * record, has died: what is pending may have been sent. Before anything else.
+ */
+extern void retl_ledger_inherit(void);
+
+/* Notes that requests go out from here on; and that all that was sent is on record. */
+extern void retl_ledger_begin_sending(void);
+extern void retl_ledger_end_sending(void);
+
 /* Notes that no request of these stopped runs is under way. */
 extern void retl_ledger_quiesce(int count, const int64 *runs);
 

@@ -231,7 +231,11 @@ retl_run_fail_plan(int64 run, const ErrorData *error)
  * Ending
  * -------------------------------------------------------------------------- */
 
-/* Batches that were never answered become exceptions, a key each. */
+/*
+ * Batches that were never answered become exceptions, a key each. In doubt are
+ * those of which an attempt's outcome is, and those that a worker may have sent
+ * that died before it could say so.
+ */
 static void
 cancel_pending(int64 run)
 {
@@ -242,7 +246,7 @@ cancel_pending(int64 run)
 			 " SELECT b.mapping, k.value::pg_catalog.text, b.run, b.id,"
 			 "  CASE pg_catalog.substr(y.operations, k.n::pg_catalog.int4, 1)"
 			 "   WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END,"
-			 "  'canceled', b.maybe, false"
+			 "  'canceled', b.maybe OR b.id <= COALESCE((SELECT s.unsure_to FROM retl.sending s), 0), false"
 			 " FROM retl.batch b JOIN retl.batch_body y ON y.batch = b.id"
 			 "  CROSS JOIN LATERAL pg_catalog.json_array_elements(y.keys) WITH ORDINALITY k (value, n)"
 			 " WHERE b.run = $1 AND b.status = 'pending'"

@@ -41,7 +41,8 @@ is(scalar @{ $storm->{unexpected} }, 0, 'no error but those that say what is not
 for my $statement ('DROP DATABASE', 'DROP EXTENSION')
 {
 	like($storm->{took}{$statement}, qr/^[\d.]+$/, "$statement in the midst works");
-	cmp_ok($storm->{took}{$statement}, '<', 6, '... within seconds');
+	# sixty sessions are at work beside it, and PostgreSQL itself may wait 5 s
+	cmp_ok($storm->{took}{$statement}, '<', 15, '... within seconds');
 }
 
 # Quiescence: everything is enabled, and synced until nothing is left to do.
