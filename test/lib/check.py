@@ -131,7 +131,8 @@ def tap(place, tree, name):
     if status != 0 and failed == 0:
         # It died, or it ran another number of tests than it planned.
         failed = 1
-    details = "\n".join(skipped[:10] + ([f"... {len(skipped) - 10} more skipped"] if len(skipped) > 10 else []))
+    known = [line for line in lines if re.match(r"not ok \d.*#\s*TODO", line, re.I)]
+    details = "\n".join(known + skipped[:10] + ([f"... {len(skipped) - 10} more skipped"] if len(skipped) > 10 else []))
     if failed:
         # What prove repeats at its end says less than the lines themselves.
         interesting = [line for line in lines if not re.match(r"\s*(ok\b|# Subtest)", line)]
