@@ -78,7 +78,7 @@ for my $round (1 .. $rounds)
 	@names = sort keys %mappings if $round == 1 || $round == $rounds;
 	next unless @names;
 
-	my %bad = map { $_ => 1 } (shuffle(1 .. 60))[ 0 .. int rand 6 ];
+	my %bad = map { $_ => 1 } (shuffle(1 .. 60))[ 0 .. 4 + int rand 9 ];
 	%bad = () if $round == $rounds;
 	$receiver->clear;
 	$receiver->rules(%bad ? { path => '/single$', match => '"key":(' . join('|', sort keys %bad) . ')[,}]', status => 422 } : ());
