@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/heaptoast.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
@@ -65,6 +66,21 @@ retl_arg_null(RetlArgs *args, Oid type)
 	retl_arg_datum(args, type, (Datum) 0, true);
 }
 
+/*
+ * Fetches values that are stored apart, which takes a snapshot: the result may
+ * be read when there is none any more.
+ */
+static void
+fetch_values(SPITupleTable *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(result->tuptabcxt);
+
+	for (uint64 i = 0; i < result->numvals; i++)
+		if (HeapTupleHasExternal(result->vals[i]))
+			result->vals[i] = toast_flatten_tuple(result->vals[i], result->tupdesc);
+	MemoryContextSwitchTo(old);
+}
+
 static int64
 execute(const char *statement, RetlArgs *args, bool read_only)
 {
@@ -79,6 +95,8 @@ execute(const char *statement, RetlArgs *args, bool read_only)
 									 args->values, args->nulls, read_only, 0);
 	else
 		code = SPI_execute(statement, read_only, 0);
+	if (code >= 0 && SPI_tuptable != NULL)
+		fetch_values(SPI_tuptable);
 	if (push)
 		PopActiveSnapshot();
 	if (code < 0)

@@ -32,25 +32,43 @@ hold(const RunPlan *plan, int64 added, int64 updated, int64 deleted, char *reaso
 	retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
 }
 
-/* Net changes in the log. */
+static void
+append_equal(StringInfo sql, int nkeys, const char *a, const char *b)
+{
+	for (int k = 1; k <= nkeys; k++)
+		appendStringInfo(sql, "%s%s.k%d = %s.k%d", k > 1 ? " AND " : "", a, k, b, k);
+}
+
+/*
+ * Net changes in the log: the row before a key's first change against the one
+ * after its last. A table that is emptied and filled again has none.
+ */
 static void
 count_log(RunPlan *plan)
 {
 	RetlArgs	args = {0};
+	char	   *log = retl_log_table(plan->model->id, plan->log_generation);
+	int			nkeys = plan->model->nkeys;
+	StringInfoData keys;
 	StringInfoData sql;
 
+	initStringInfo(&keys);
+	for (int k = 1; k <= nkeys; k++)
+		appendStringInfo(&keys, "k%d, ", k);
+
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE NOT was AND is_there),"
-						   " pg_catalog.count(*) FILTER (WHERE was AND is_there),"
-						   " pg_catalog.count(*) FILTER (WHERE was AND NOT is_there)"
-						   " FROM (SELECT (pg_catalog.array_agg(old_data IS NOT NULL ORDER BY seq))[1] AS was,"
-						   " (pg_catalog.array_agg(new_data IS NOT NULL ORDER BY seq DESC))[1] AS is_there"
-						   " FROM ");
-	appendStringInfo(&sql, "%s WHERE seq > $1 AND seq <= $2 GROUP BY ",
-					 retl_log_table(plan->model->id, plan->log_generation));
-	for (int k = 1; k <= plan->model->nkeys; k++)
-		appendStringInfo(&sql, "%sk%d", k > 1 ? ", " : "", k);
-	appendStringInfoString(&sql, ") n");
+	appendStringInfo(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE a.old_shape IS NULL AND z.new_shape IS NOT NULL),"
+					 " pg_catalog.count(*) FILTER (WHERE a.old_shape IS NOT NULL AND z.new_shape IS NOT NULL"
+					 "  AND (n.first = n.last OR a.old_shape <> z.new_shape"
+					 "   OR a.old_data::pg_catalog.text <> z.new_data::pg_catalog.text)),"
+					 " pg_catalog.count(*) FILTER (WHERE a.old_shape IS NOT NULL AND z.new_shape IS NULL)"
+					 " FROM (SELECT %s pg_catalog.min(seq) AS first, pg_catalog.max(seq) AS last FROM %s"
+					 "  WHERE seq > $1 AND seq <= $2 GROUP BY %.*s) n JOIN %s a ON ",
+					 keys.data, log, keys.len - 2, keys.data, log);
+	append_equal(&sql, nkeys, "a", "n");
+	appendStringInfo(&sql, " AND a.seq = n.first JOIN %s z ON ", log);
+	append_equal(&sql, nkeys, "z", "n");
+	appendStringInfoString(&sql, " AND z.seq = n.last");
 	retl_arg_int8(&args, plan->from_seq);
 	retl_arg_int8(&args, plan->to_seq);
 	retl_sql(sql.data, &args);

@@ -389,18 +389,16 @@ class History:
 
     def look_at_plan(self, m, run, status, counts):
         mapping = self.mappings[m]
-        may, must = mapping.brake(self.model, run)
-        if run.stopped:
-            may = must = False
+        brake = mapping.brake(self.model, run) and not run.stopped
         if status == "held":
-            if not may:
+            if not brake:
                 raise Wrong(f"run {run.id} is held for no reason")
             if run.keys:
                 raise Wrong(f"run {run.id} is held and has batches")
             mapping.active = None
             mapping.held = run
             return
-        if must:
+        if brake:
             raise Wrong(f"run {run.id} should be held")
         if mapping.lost_column(self.model, run) and not run.stopped:
             raise Wrong(f"run {run.id} should have failed: its column is gone")

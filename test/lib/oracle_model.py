@@ -194,24 +194,19 @@ class Mapping:
     # ---- planning
 
     def brake(self, model, run):
-        """May it be held; must it? Both, unless what changed and changed back makes the difference."""
+        """Whether the run is held."""
         d = run.definition
         if run.start is None or run.released:
-            return False, False
+            return False
         before, after = model.state(run.start), model.state(run.end)
-        answers = []
-        for touched in (model.touched(run.start, run.end),
-                        {key for key in set(before) | set(after) if before.get(key) != after.get(key)}):
-            added = sum(1 for key in touched if key not in before and key in after)
-            updated = sum(1 for key in touched if key in before and key in after)
-            deleted = sum(1 for key in touched if key in before and key not in after)
-            rows = max(model.usable[run.end] - added + deleted, 1)
-            answers.append(
-                DELETED in d.records and deleted > 0 and model.returned[run.end] == 0 and not d.allow_empty
+        added = sum(1 for key in after if key not in before)
+        updated = sum(1 for key in after if key in before and before[key] != after[key])
+        deleted = sum(1 for key in before if key not in after)
+        rows = max(model.usable[run.end] - added + deleted, 1)
+        return (DELETED in d.records and deleted > 0 and model.returned[run.end] == 0 and not d.allow_empty
                 or DELETED in d.records and deleted >= d.min_rows and 100 * deleted / rows > d.max_delete
                 or UPDATED in d.records and not run.resend and updated >= d.min_rows
                 and 100 * updated / rows > d.max_change)
-        return any(answers), all(answers)
 
     @staticmethod
     def log_of(model, key):
