@@ -57,18 +57,22 @@ count_log(RunPlan *plan)
 		appendStringInfo(&keys, "k%d, ", k);
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT pg_catalog.count(*) FILTER (WHERE a.old_shape IS NULL AND z.new_shape IS NOT NULL),"
-					 " pg_catalog.count(*) FILTER (WHERE a.old_shape IS NOT NULL AND z.new_shape IS NOT NULL"
-					 "  AND (n.first = n.last OR a.old_shape <> z.new_shape"
-					 "   OR a.old_data::pg_catalog.text <> z.new_data::pg_catalog.text)),"
-					 " pg_catalog.count(*) FILTER (WHERE a.old_shape IS NOT NULL AND z.new_shape IS NULL)"
-					 " FROM (SELECT %s pg_catalog.min(seq) AS first, pg_catalog.max(seq) AS last FROM %s"
-					 "  WHERE seq > $1 AND seq <= $2 GROUP BY %.*s) n JOIN %s a ON ",
+	appendStringInfo(&sql, "WITH n AS MATERIALIZED (SELECT %s pg_catalog.count(*) AS changes,"
+					 "  pg_catalog.min(seq) AS first, pg_catalog.max(seq) AS last,"
+					 "  pg_catalog.bool_or(old_shape IS NOT NULL) AS was, pg_catalog.bool_or(new_shape IS NOT NULL) AS is_there"
+					 "  FROM %s WHERE seq > $1 AND seq <= $2 GROUP BY %.*s)"
+					 " SELECT pg_catalog.count(*) FILTER (WHERE NOT was AND is_there),"
+					 "  pg_catalog.count(*) FILTER (WHERE was AND is_there AND differs),"
+					 "  pg_catalog.count(*) FILTER (WHERE was AND NOT is_there)"
+					 " FROM (SELECT was, is_there, true AS differs FROM n WHERE changes = 1"
+					 "  UNION ALL SELECT a.old_shape IS NOT NULL, z.new_shape IS NOT NULL,"
+					 "   a.old_shape <> z.new_shape OR a.old_data::pg_catalog.text <> z.new_data::pg_catalog.text"
+					 "  FROM n JOIN %s a ON ",
 					 keys.data, log, keys.len - 2, keys.data, log);
 	append_equal(&sql, nkeys, "a", "n");
 	appendStringInfo(&sql, " AND a.seq = n.first JOIN %s z ON ", log);
 	append_equal(&sql, nkeys, "z", "n");
-	appendStringInfoString(&sql, " AND z.seq = n.last");
+	appendStringInfoString(&sql, " AND z.seq = n.last WHERE n.changes > 1) c");
 	retl_arg_int8(&args, plan->from_seq);
 	retl_arg_int8(&args, plan->to_seq);
 	retl_sql(sql.data, &args);
