@@ -11,6 +11,7 @@
 
 #include "api/connector_check.h"
 #include "base/nearest.h"
+#include "deliver/oauth.h"
 #include "deliver/response.h"
 #include "map/connector.h"
 #include "map/convert.h"
@@ -74,7 +75,8 @@ static const Member declaration_members[] = {
 static const Member secret_members[] = {{"title", 's'}, {"description", 's'}, {NULL, 0}};
 static const Member auth_members[] = {
 	{"type", 's'}, {"secret", 's'}, {"optional", 'b'}, {"username", 's'}, {"username_setting", 's'}, {"username_secret", 's'},
-	{"header", 's'}, {"prefix", 's'}, {"parameter", 's'}, {"algorithm", 's'}, {"encoding", 's'}, {NULL, 0}
+	{"header", 's'}, {"prefix", 's'}, {"parameter", 's'}, {"algorithm", 's'}, {"encoding", 's'}, {"grant", 's'}, {"token_url", 's'},
+	{"client_id_secret", 's'}, {"refresh_secret", 's'}, {"scope", 's'}, {"credentials", 's'}, {NULL, 0}
 };
 static const Member idempotency_members[] = {{"header", 's'}, {NULL, 0}};
 static const Member rate_members[] = {{"requests", 'n'}, {"seconds", 'n'}, {NULL, 0}};
@@ -363,7 +365,7 @@ check_declaration(const Context *context, const RetlJson *declaration, const cha
 static void
 check_auth(const Context *context, const RetlJson *auth, const char *place)
 {
-	static const char *const types[] = {"bearer", "basic", "header", "query", "hmac", "standard_webhooks"};
+	static const char *const types[] = {"bearer", "basic", "header", "query", "hmac", "oauth2", "standard_webhooks"};
 
 	for (int i = 0; auth != NULL && i < auth->len; i++)
 	{
@@ -378,7 +380,7 @@ check_auth(const Context *context, const RetlJson *auth, const char *place)
 		for (int t = 0; t < lengthof(types); t++)
 			known |= retl_json_is_string(type, types[t]);
 		if (!known)
-			fail(psprintf("%s/type", inner), "it must be bearer, basic, header, query, hmac or standard_webhooks");
+			fail(psprintf("%s/type", inner), "it must be bearer, basic, header, query, hmac, oauth2 or standard_webhooks");
 		basic = retl_json_is_string(type, "basic");
 		if (!basic)
 			(void) required_member(entry, "secret", inner);
@@ -391,6 +393,19 @@ check_auth(const Context *context, const RetlJson *auth, const char *place)
 		check_declared(context->secrets, retl_json_member(entry, "secret"), "secret", psprintf("%s/secret", inner));
 		check_declared(context->secrets, retl_json_member(entry, "username_secret"), "secret",
 					   psprintf("%s/username_secret", inner));
+		check_declared(context->secrets, retl_json_member(entry, "client_id_secret"), "secret",
+					   psprintf("%s/client_id_secret", inner));
+		check_declared(context->secrets, retl_json_member(entry, "refresh_secret"), "secret",
+					   psprintf("%s/refresh_secret", inner));
+		if (retl_json_is_string(type, "oauth2"))
+		{
+			const char *problem;
+
+			(void) retl_oauth_compile(entry, context->settings, &problem);
+			if (problem != NULL)
+				fail(inner, "it must have token_url, client_id_secret, secret and, for refresh_token, refresh_secret");
+			check_placeholders(context, required_member(entry, "token_url", inner), psprintf("%s/token_url", inner));
+		}
 		check_declared(context->settings, retl_json_member(entry, "username_setting"), "setting",
 					   psprintf("%s/username_setting", inner));
 	}

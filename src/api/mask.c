@@ -38,6 +38,7 @@ retl_mask_prepare(int64 destination, const char *connector, const char *settings
 	count = retl_sql("SELECT name FROM retl.secret WHERE destination = $1", &args);
 	mask->secrets.items = palloc0(sizeof(RetlSecret) * Max(count, 1));
 	mask->secrets.count = count;
+	mask->secrets.token = MASKED;
 	for (int64 i = 0; i < count; i++)
 	{
 		mask->secrets.items[i].name = retl_result_text(i, 1);

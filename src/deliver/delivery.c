@@ -262,6 +262,15 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 
 	retl_outcome_decide(answer, batch->ledger.attempts + 1, &run->destination->definition->retry, &outcome);
 	apply_rule(batch, answer, &outcome, &reason);
+	if (answer->class == RETL_HTTP_ANSWERED && answer->status == 401 && run->destination->secrets != NULL &&
+		retl_request_oauth(run->destination->definition->authentication, run->destination->secrets) != NULL)
+	{
+		/* it may have been withdrawn: once more with another one */
+		retl_oauth_forget(run->destination->id);
+		run->destination->secrets->token = NULL;
+		if (batch->ledger.attempts == 0)
+			outcome = (RetlOutcome) {.kind = RETL_RETRY};
+	}
 	result->kind = outcome.kind;
 	result->maybe = outcome.maybe;
 	result->http_status = answer->status;
@@ -311,9 +320,17 @@ take_answers(TimestampTz now)
 
 	while (retl_http_next(&answer))
 	{
+		int64		destination;
+		TimestampTz until;
+
 		any = true;
 		if (retl_probe_answered(&answer))
 			continue;
+		if (retl_oauth_answered(&answer, now, &destination, &until))
+		{
+			retl_queue_token_answered(destination, until);
+			continue;
+		}
 		RETL_FAULT("answer_received");
 		take_answer(&answer, now);
 	}
@@ -345,6 +362,33 @@ keep_rendered(RetlQueueBatch *batch, RetlHttpRequest *request)
 	request->body = batch->rendered;
 }
 
+/* Whether there is the access token that requests to the destination need; else the batch is dealt with. */
+static bool
+have_token(RetlQueueBatch *batch, TimestampTz now)
+{
+	RetlQueueDestination *destination = batch->run->destination;
+	const RetlOauth *oauth = retl_request_oauth(destination->definition->authentication, destination->secrets);
+	RetlOauthOwner owner = {destination->id, destination->destination_version, destination->connector_version};
+	TimestampTz until;
+	char	   *error;
+
+	if (oauth == NULL || destination->secrets == NULL)
+		return true;
+	destination->secrets->token = NULL;
+	switch (retl_oauth_token(oauth, &owner, destination->secrets, now, &destination->secrets->token, &until, &error))
+	{
+		case RETL_OAUTH_READY:
+			return true;
+		case RETL_OAUTH_WAIT:
+			retl_queue_put_back(batch, until);
+			return false;
+		case RETL_OAUTH_REFUSED:
+			refuse(batch, error, now);
+			return false;
+	}
+	return false;
+}
+
 static void
 send_batch(RetlQueueBatch *batch, TimestampTz now)
 {
@@ -371,7 +415,9 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 	RETL_FAULT("request_before_send");
 	old = MemoryContextSwitchTo(request_context);
 	CurrentResourceOwner = signature_owner;
-	if (!retl_request_build(destination->definition->authentication, destination->secrets, batch->request, batch->body,
+	if (!have_token(batch, now))
+		 /* it waits, or has failed */ ;
+	else if (!retl_request_build(destination->definition->authentication, destination->secrets, batch->request, batch->body,
 							batch->body_len, batch->ledger.key, now, headers, &request, &error))
 		refuse(batch, error, now);
 	else

@@ -739,6 +739,35 @@ retl_queue_next(TimestampTz now)
 	return NULL;
 }
 
+void
+retl_queue_put_back(RetlQueueBatch *batch, TimestampTz not_before)
+{
+	RetlQueueDestination *destination = batch->run->destination;
+
+	Assert(batch->state == RETL_BATCH_IN_FLIGHT);
+	batch->state = RETL_BATCH_READY;
+	dlist_push_head(&destination->ready, &batch->node);
+	destination->nready++;
+	destination->ready_bytes += batch->body_len;
+	destination->limiter.in_flight--;
+	batch->run->nin_flight--;
+	in_flight--;
+	retl_limiter_pause(&destination->limiter, not_before);
+}
+
+void
+retl_queue_token_answered(int64 id, TimestampTz at)
+{
+	RetlQueueDestination *destination = hash_search(destinations, &id, HASH_FIND, NULL);
+
+	if (destination == NULL)
+		return;
+	destination->limiter.paused_until = Min(destination->limiter.paused_until, at);
+	/* what it points to may be another one now */
+	if (destination->secrets != NULL)
+		destination->secrets->token = NULL;
+}
+
 TimestampTz
 retl_queue_next_due(TimestampTz now)
 {

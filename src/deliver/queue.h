@@ -135,6 +135,12 @@ extern void retl_queue_load(TimestampTz now);
  */
 extern RetlQueueBatch *retl_queue_next(TimestampTz now);
 
+/* It cannot be sent now, after all: it is the next one again. */
+extern void retl_queue_put_back(RetlQueueBatch *batch, TimestampTz not_before);
+
+/* A destination that was waiting for its access token need not wait any longer than this. */
+extern void retl_queue_token_answered(int64 destination, TimestampTz at);
+
 /* It is answered: no more in flight. Its outcome is the caller's. */
 extern void retl_queue_answered(RetlQueueBatch *batch);
 

@@ -22,6 +22,7 @@ typedef enum AuthType
 	AUTH_HEADER,
 	AUTH_QUERY,
 	AUTH_HMAC,
+	AUTH_OAUTH2,
 	AUTH_STANDARD_WEBHOOKS
 } AuthType;
 
@@ -36,6 +37,7 @@ typedef struct Auth
 	const char *username_secret;	/* basic: or from here */
 	const char *name;			/* header, query: header or parameter */
 	const char *prefix;			/* header */
+	RetlOauth  *oauth;			/* oauth2 */
 } Auth;
 
 struct RetlAuthentication
@@ -56,6 +58,7 @@ static const struct
 	{"header", AUTH_HEADER},
 	{"query", AUTH_QUERY},
 	{"hmac", AUTH_HMAC},
+	{"oauth2", AUTH_OAUTH2},
 	{"standard_webhooks", AUTH_STANDARD_WEBHOOKS},
 };
 
@@ -138,6 +141,13 @@ compile_auth(const RetlJson *entry, const RetlJson *settings, Auth *auth)
 		return "The connector's authentication does not name a secret.";
 	if ((auth->type == AUTH_HEADER || auth->type == AUTH_QUERY || auth->type == AUTH_HMAC) && auth->name == NULL)
 		return "The connector's authentication does not name a header or parameter.";
+	if (auth->type == AUTH_OAUTH2)
+	{
+		const char *fault;
+
+		auth->oauth = retl_oauth_compile(entry, settings, &fault);
+		return fault;
+	}
 	return auth->type == AUTH_HMAC ? compile_hmac(entry, auth) : NULL;
 }
 
@@ -374,6 +384,14 @@ authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempoten
 			request->url = with_parameter(request->url, auth->name, secret);
 			request->url_secret = true;
 			break;
+		case AUTH_OAUTH2:
+			if (secrets->token == NULL)
+			{
+				*error = pstrdup("There is no access token yet: it is fetched when something is synced.");
+				return false;
+			}
+			fits = add(headers, request, "Authorization", psprintf("Bearer %s", secrets->token), true);
+			break;
 		case AUTH_HMAC:
 			fits = add(headers, request, auth->name,
 					   psprintf("%s%s", auth->prefix ? auth->prefix : "",
@@ -397,6 +415,21 @@ authenticate(const Auth *auth, const RetlSecrets *secrets, const char *idempoten
 	if (!fits)
 		*error = pstrdup("The request has too many headers.");
 	return fits;
+}
+
+const RetlOauth *
+retl_request_oauth(const RetlAuthentication *authentication, const RetlSecrets *secrets)
+{
+	for (int i = 0; i < authentication->count; i++)
+	{
+		const Auth *auth = &authentication->items[i];
+		const char *fault;
+
+		if (auth->oauth != NULL &&
+			(!auth->optional || retl_secrets_get(secrets, auth->secret, &fault) != NULL || fault != NULL))
+			return auth->oauth;
+	}
+	return NULL;
 }
 
 /* A URL that is a secret as a whole. */

@@ -13,6 +13,7 @@
  *			query				"parameter": name
  *			hmac				"header": name, "prefix", "algorithm": sha256, sha1 or sha512, "encoding": hex or
  *								base64: HMAC of the body
+ *			oauth2				Authorization: Bearer TOKEN, see oauth.h
  *			standard_webhooks	webhook-id, webhook-timestamp, webhook-signature
  *		"idempotency": {"header": name}
  *
@@ -26,6 +27,7 @@
 #include "datatype/timestamp.h"
 
 #include "deliver/http.h"
+#include "deliver/oauth.h"
 #include "deliver/secret.h"
 
 /* As many headers can be sent. */
@@ -39,6 +41,9 @@ typedef struct RetlAuthentication RetlAuthentication;
  * reported by retl_request_build(): a destination fails alone.
  */
 extern RetlAuthentication *retl_request_compile(const char *connector, const char *settings);
+
+/* How to get the access token that requests need, or NULL; it goes into secrets->token. */
+extern const RetlOauth *retl_request_oauth(const RetlAuthentication *authentication, const RetlSecrets *secrets);
 
 /*
  * Fills in "request", but for timeout and owner. Header values are made in the current

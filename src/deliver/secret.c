@@ -163,9 +163,9 @@ retl_secrets_get(const RetlSecrets *secrets, const char *name, const char **faul
 void
 retl_secrets_mask(const RetlSecrets *secrets, char *text)
 {
-	for (int i = 0; secrets != NULL && text != NULL && i < secrets->count; i++)
+	for (int i = -1; secrets != NULL && text != NULL && i < secrets->count; i++)
 	{
-		const char *value = secrets->items[i].value;
+		const char *value = i < 0 ? secrets->token : secrets->items[i].value;
 		size_t		len = value != NULL ? strlen(value) : 0;
 
 		if (len < MASK_LEAST)

@@ -23,6 +23,7 @@ typedef struct RetlSecrets
 {
 	int			count;
 	RetlSecret *items;
+	const char *token;			/* access token of OAuth 2, or NULL; not ours */
 } RetlSecrets;
 
 /*
