@@ -60,6 +60,47 @@ find_array(RetlSlice value, int records, int depth, Found *found)
 	}
 }
 
+/* The array as the stored request has it: its bracket ends what stands before the records. */
+static RetlSlice
+stored_array(const char *stored, const char *body, size_t len, int records)
+{
+	const RetlSlice absent = {NULL, 0};
+	RetlSlice	sides;
+	RetlSlice	array;
+	int			before;
+	int			behind;
+
+	if (stored == NULL)
+		return absent;
+	sides = retl_slice_member(retl_slice(stored, strlen(stored)), "body", strlen("body"));
+	if (sides.data == NULL || retl_slice_type(sides) != RETL_JSON_ARRAY ||
+		retl_slice_item(sides, 0).data == NULL || retl_slice_item(sides, 1).data == NULL)
+		return absent;
+	(void) retl_slice_text(retl_slice_item(sides, 0), &before);
+	(void) retl_slice_text(retl_slice_item(sides, 1), &behind);
+	if (before < 1 || behind < 1 || (size_t) before + behind > len ||
+		body[before - 1] != '[' || body[len - behind] != ']')
+		return absent;
+	array.data = body + before - 1;
+	array.len = len - behind + 1 - (before - 1);
+	return count_items(array) == records ? array : absent;
+}
+
+/* Looks for the array of records; absent when it is not clear which it is. */
+static RetlSlice
+locate(const char *stored, const char *body, size_t len, int records)
+{
+	Found		found = {.depth = DEPTH_LIMIT + 1};
+
+	found.array = stored_array(stored, body, len, records);
+	if (found.array.data != NULL)
+		return found.array;
+	find_array(retl_slice(body, len), records, 0, &found);
+	if (found.ambiguous)
+		found.array.data = NULL;
+	return found.array;
+}
+
 /* Where in "array" its items number "from" to "to" - 1 are. */
 static RetlSlice
 item_range(RetlSlice array, int from, int to)
@@ -148,35 +189,36 @@ add_member(RetlHalf *half, int record, int records)
 }
 
 RetlSlice *
-retl_bisect_records(const char *body, size_t len, int records)
+retl_bisect_records(const char *stored, const char *body, size_t len, int records)
 {
 	RetlSlice  *slices = palloc(sizeof(RetlSlice) * records);
-	Found		found = {.depth = DEPTH_LIMIT + 1};
+	RetlSlice	array;
 	RetlSliceIterator iterator;
 	RetlSlice	key;
 
 	if (!is_json(body, len))
 		return NULL;
-	find_array(retl_slice(body, len), records, 0, &found);
-	if (found.ambiguous || (found.array.data == NULL && records > 1))
+	array = locate(stored, body, len, records);
+	if (array.data == NULL && records > 1)
 		return NULL;
-	if (found.array.data == NULL)
+	if (array.data == NULL)
 	{
 		slices[0] = retl_slice(body, len);
 		return slices;
 	}
-	retl_slice_walk(&iterator, found.array);
+	retl_slice_walk(&iterator, array);
 	for (int i = 0; i < records; i++)
 		(void) retl_slice_next(&iterator, &key, &slices[i]);
 	return slices;
 }
 
 RetlHalves *
-retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *verdicts, const char *idempotency_key)
+retl_bisect_rest(const char *stored, const char *body, size_t len, int records,
+				 const RetlVerdict *verdicts, const char *idempotency_key)
 {
 	static const RetlVerdictKind kinds[] = {RETL_VERDICT_AGAIN, RETL_VERDICT_RETRY};
 	RetlHalves *rest = palloc0(sizeof(RetlHalves));
-	RetlSlice  *slices = records > 1 ? retl_bisect_records(body, len, records) : NULL;
+	RetlSlice  *slices = records > 1 ? retl_bisect_records(stored, body, len, records) : NULL;
 	RetlSlice	all;
 
 	if (slices == NULL)
@@ -224,7 +266,7 @@ retl_bisect_next(char *body, size_t len, int records, const char *request, const
 }
 
 RetlHalves *
-retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key)
+retl_bisect_body(const char *stored, const char *body, size_t len, int records, const char *idempotency_key)
 {
 	RetlHalves *halves = palloc0(sizeof(RetlHalves));
 	int			middle = records / 2;
@@ -237,15 +279,14 @@ retl_bisect_body(const char *body, size_t len, int records, const char *idempote
 
 	if (is_json(body, len))
 	{
-		Found		found = {.depth = DEPTH_LIMIT + 1};
+		RetlSlice	array = locate(stored, body, len, records);
 		RetlSlice	all;
 
-		find_array(retl_slice(body, len), records, 0, &found);
-		if (found.array.data == NULL || found.ambiguous)
+		if (array.data == NULL)
 			return NULL;
-		all = item_range(found.array, 0, records);
-		set_body(&halves->half[0], body, len, all, item_range(found.array, 0, middle));
-		set_body(&halves->half[1], body, len, all, item_range(found.array, middle, records));
+		all = item_range(array, 0, records);
+		set_body(&halves->half[0], body, len, all, item_range(array, 0, middle));
+		set_body(&halves->half[1], body, len, all, item_range(array, middle, records));
 	}
 	else
 	{

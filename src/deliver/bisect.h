@@ -36,23 +36,25 @@ typedef struct RetlHalves
 
 /*
  * Halves of a body in the current memory context, without keys and operations.
- * NULL when it is not clear where in the body its records are: it must hold one
- * array of as many items (the body itself or a member of it), or be a line for each.
+ * "stored" is its request, or NULL; where it does not say what surrounds the records, the
+ * body must hold one array of as many items (the body itself or a member of it), or be a
+ * line for each. NULL when it is not clear where in the body its records are.
  */
-extern RetlHalves *retl_bisect_body(const char *body, size_t len, int records, const char *idempotency_key);
+extern RetlHalves *retl_bisect_body(const char *stored, const char *body, size_t len, int records,
+									const char *idempotency_key);
 
 /*
  * The same of the records that are to be sent again: those of RETL_VERDICT_AGAIN, and those of
  * RETL_VERDICT_RETRY.
  */
-extern RetlHalves *retl_bisect_rest(const char *body, size_t len, int records, const RetlVerdict *verdicts,
-									const char *idempotency_key);
+extern RetlHalves *retl_bisect_rest(const char *stored, const char *body, size_t len, int records,
+									const RetlVerdict *verdicts, const char *idempotency_key);
 
 /* All of it again, by another request: the next step. */
 extern RetlHalves *retl_bisect_next(char *body, size_t len, int records, const char *request, const char *idempotency_key);
 
 /* Each record of a body; NULL when it is not clear where they are. */
-extern RetlSlice *retl_bisect_records(const char *body, size_t len, int records);
+extern RetlSlice *retl_bisect_records(const char *stored, const char *body, size_t len, int records);
 
 /* Adds the keys and operations. */
 extern void retl_bisect_keys(RetlHalves *halves, const char *keys, const char *operations);

@@ -233,7 +233,7 @@ apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *out
 		}
 	}
 	if (rule == NULL ||
-		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, &destination->definition->retry, batch->body,
+		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, &destination->definition->retry, batch->request, batch->body,
 							 batch->body_len, records, &ruled, reason, &verdicts))
 		return;
 	*outcome = ruled;
@@ -476,7 +476,7 @@ replace_rest(RetlQueueBatch *batch)
 {
 	RetlLedgerResult *result = &batch->result;
 
-	result->halves = retl_bisect_rest(batch->body, batch->body_len, result->records, result->verdicts,
+	result->halves = retl_bisect_rest(batch->request, batch->body, batch->body_len, result->records, result->verdicts,
 									  batch->ledger.key);
 	if (result->halves != NULL)
 		return;
@@ -504,7 +504,7 @@ record(TimestampTz now)
 		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
 
 		if (batch->by_record)
-			batch->result.halves = retl_bisect_body(batch->body, batch->body_len, batch->ledger.records,
+			batch->result.halves = retl_bisect_body(batch->request, batch->body, batch->body_len, batch->ledger.records,
 													batch->ledger.key);
 		else if (batch->result.kind == RETL_PARTIAL)
 			replace_rest(batch);

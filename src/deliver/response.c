@@ -31,6 +31,7 @@ typedef struct Reading
 	RetlSlice  *sent;			/* each record as it was sent; NULL: not looked up yet */
 	bool		sent_missing;
 	int			nlisted;
+	const char *stored;			/* the request, or NULL */
 	const char *body;
 	size_t		body_len;
 	int			unknown;		/* faults that belong to no record that is known */
@@ -288,7 +289,7 @@ set_by_key(Reading *reading, const char *path, const char *text, RetlVerdictKind
 
 	if (reading->sent == NULL && !reading->sent_missing)
 	{
-		reading->sent = retl_bisect_records(reading->body, reading->body_len, reading->records);
+		reading->sent = retl_bisect_records(reading->stored, reading->body, reading->body_len, reading->records);
 		reading->sent_missing = reading->sent == NULL;
 	}
 	for (int i = 0; i < reading->records && reading->sent != NULL; i++)
@@ -457,9 +458,9 @@ about_records(int status)
 
 bool
 retl_response_read(const RetlJson *rule, int status, const char *answer, size_t answer_len,
-				   const char *sent, size_t sent_len, int records, RetlVerdict *verdicts)
+				   const char *stored, const char *sent, size_t sent_len, int records, RetlVerdict *verdicts)
 {
-	Reading		reading = {.records = records, .verdicts = verdicts, .body = sent, .body_len = sent_len};
+	Reading		reading = {.records = records, .verdicts = verdicts, .stored = stored, .body = sent, .body_len = sent_len};
 	RetlJson   *tree = NULL;
 	char	   *error;
 	int			cases = rule->type == RETL_JSON_ARRAY ? rule->len : 1;

@@ -76,7 +76,7 @@ Datum
 retl_test_bisect(PG_FUNCTION_ARGS)
 {
 	char	   *body = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	RetlHalves *halves = retl_bisect_body(body, strlen(body), PG_GETARG_INT32(1), "parent");
+	RetlHalves *halves = retl_bisect_body(NULL, body, strlen(body), PG_GETARG_INT32(1), "parent");
 	Datum		texts[6];
 
 	if (halves == NULL)
@@ -110,7 +110,7 @@ retl_test_response(PG_FUNCTION_ARGS)
 
 	if (problem != NULL)
 		elog(ERROR, "%s", problem);
-	if (!retl_response_read(rule, PG_GETARG_INT32(1), answer, strlen(answer), sent, strlen(sent), records, verdicts))
+	if (!retl_response_read(rule, PG_GETARG_INT32(1), answer, strlen(answer), NULL, sent, strlen(sent), records, verdicts))
 		PG_RETURN_NULL();
 	for (int i = 0; i < records; i++)
 		texts[i] = CStringGetTextDatum(psprintf("%s%s%s", kinds[verdicts[i].kind], verdicts[i].reason ? ": " : "",

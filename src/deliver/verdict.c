@@ -24,7 +24,7 @@ one_reason(const RetlVerdict *verdicts, int records)
 
 bool
 retl_verdict_decide(const RetlJson *rule, const RetlHttpAnswer *answer, int attempt,
-					const RetlRetryPolicy *policy, const char *sent, size_t sent_len, int records,
+					const RetlRetryPolicy *policy, const char *stored, const char *sent, size_t sent_len, int records,
 					RetlOutcome *outcome, char **reason, RetlVerdict **verdicts)
 {
 	RetlVerdict *read = palloc0(records * sizeof(RetlVerdict));
@@ -35,7 +35,7 @@ retl_verdict_decide(const RetlJson *rule, const RetlHttpAnswer *answer, int atte
 	*verdicts = NULL;
 	if (answer->class != RETL_HTTP_ANSWERED ||
 		!retl_response_read(rule, answer->status, answer->body, answer->body_capped ? 0 : answer->body_len,
-							sent, sent_len, records, read))
+							stored, sent, sent_len, records, read))
 		return false;
 	for (int i = 0; i < records; i++)
 		counts[read[i].kind]++;

@@ -19,7 +19,7 @@
  * the rule says nothing of this answer.
  */
 extern bool retl_verdict_decide(const RetlJson *rule, const RetlHttpAnswer *answer, int attempt,
-								const RetlRetryPolicy *policy, const char *sent, size_t sent_len, int records,
+								const RetlRetryPolicy *policy, const char *stored, const char *sent, size_t sent_len, int records,
 								RetlOutcome *outcome, char **reason, RetlVerdict **verdicts);
 
 /* A copy of verdicts, with their reasons, as one chunk in "context". */

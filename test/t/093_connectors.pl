@@ -116,6 +116,13 @@ is_deeply(body($requests->[1])->{data}{relationships}, { lists => { data => [ { 
 is("$run->{sent} $errors", q{2 3='name' is not valid}, 'Braze: one is refused');
 is(header($requests->[0], 'x-braze-batch'), 'true', 'Braze: it is told that it is a batch');
 
+# SendGrid: as many lists as contacts
+($run, $requests, $errors) = try_out('sendgrid', 'sendgrid', {}, { api_key => 'k' }, 'upsert_contact', { email => path('email'), list_ids => [ 'a', 'b', 'c' ] },
+	[ { times => 1, status => 400, body => json({ errors => [ { field => 'contacts[1].email', message => 'invalid' } ] }) }, { status => 202 } ]);
+is("$run->{sent} $errors", '2 2=contacts[1].email: invalid', 'SendGrid: one is refused');
+is_deeply([ map { [ sort map { $_->{email} } @{ $_->{contacts} } ] } body($requests->[1]) ], [ [ 'p1@example.com', 'p3@example.com' ] ], 'SendGrid: the others go without it');
+is_deeply(body($requests->[1])->{list_ids}, [ 'a', 'b', 'c' ], 'SendGrid: to all of their lists');
+
 # Slack: the URL is a secret
 $node->safe_psql('postgres', q{SET log_statement = 'none'; SELECT retl.create_destination('slack', 'slack')});
 $node->safe_psql('postgres', qq{SET log_statement = 'none'; SELECT retl.set_secret('slack', 'webhook_url', '$url/services/T/B/hush')});
