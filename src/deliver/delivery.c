@@ -228,7 +228,7 @@ apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *out
 		{
 			memset(outcome, 0, sizeof(*outcome));
 			outcome->kind = RETL_REJECTED;
-			batch->next_request = MemoryContextStrdup(delivery_context, next);
+			batch->result.next_request = MemoryContextStrdup(delivery_context, next);
 			return;
 		}
 	}
@@ -307,7 +307,7 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	if (outcome.pause)
 		retl_limiter_pause(limiter, result->next_attempt_at);
 
-	if (!batch->by_record && outcome.kind != RETL_PARTIAL && batch->next_request == NULL)
+	if (!batch->by_record && outcome.kind != RETL_PARTIAL && batch->result.next_request == NULL)
 		retl_queue_unload(batch);
 	add_outcome(batch, now);
 }
@@ -508,9 +508,9 @@ record(TimestampTz now)
 													batch->ledger.key);
 		else if (batch->result.kind == RETL_PARTIAL)
 			replace_rest(batch);
-		else if (batch->next_request != NULL)
+		else if (batch->result.next_request != NULL)
 			batch->result.halves = retl_bisect_next(batch->body, batch->body_len, batch->ledger.records,
-													batch->next_request, batch->ledger.key);
+													batch->result.next_request, batch->ledger.key);
 		results[count++] = &batch->result;
 	}
 	retl_ledger_record(count, results, &nstates, &states);

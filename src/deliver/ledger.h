@@ -74,6 +74,7 @@ typedef struct RetlLedgerResult
 	TimestampTz at;
 	double		seconds;
 	TimestampTz next_attempt_at;	/* RETL_RETRY, and what is to be sent later of RETL_PARTIAL */
+	char	   *next_request;	/* RETL_REJECTED: the request that is to follow, or NULL */
 	struct RetlVerdict *verdicts;	/* RETL_PARTIAL: of each record */
 	struct RetlHalves *halves;	/* RETL_REJECTED, RETL_PARTIAL: what replaces it, or NULL */
 

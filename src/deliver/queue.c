@@ -77,11 +77,6 @@ retl_queue_unload(RetlQueueBatch *batch)
 	loaded_bytes -= batch->body_len;
 	pfree(batch->request);
 	batch->request = batch->body = NULL;
-	if (batch->next_request != NULL)
-	{
-		pfree(batch->next_request);
-		batch->next_request = NULL;
-	}
 	if (batch->rendered != NULL)
 	{
 		explicit_bzero(batch->rendered, batch->rendered_len);
@@ -99,6 +94,8 @@ free_result(RetlQueueBatch *batch)
 		pfree(unconstify(char *, batch->result.answer));
 	if (batch->result.verdicts != NULL)
 		pfree(batch->result.verdicts);
+	if (batch->result.next_request != NULL)
+		pfree(batch->result.next_request);
 	memset(&batch->result, 0, sizeof(batch->result));
 }
 
@@ -587,7 +584,6 @@ take_body(void *arg, int64 id, const char *request, size_t request_len, const ch
 		body_len = strlen(utf8_body);
 
 	batch->rendered = NULL;
-	batch->next_request = NULL;
 	batch->request = MemoryContextAllocHuge(queue_context, request_len + body_len + 2);
 	memcpy(batch->request, utf8_request, request_len);
 	batch->request[request_len] = '\0';
@@ -760,12 +756,10 @@ retl_queue_token_answered(int64 id, TimestampTz at)
 {
 	RetlQueueDestination *destination = hash_search(destinations, &id, HASH_FIND, NULL);
 
-	if (destination == NULL)
-		return;
-	destination->limiter.paused_until = Min(destination->limiter.paused_until, at);
-	/* what it points to may be another one now */
-	if (destination->secrets != NULL)
-		destination->secrets->token = NULL;
+	if (destination != NULL)
+		destination->limiter.paused_until = Min(destination->limiter.paused_until, at);
+	if (destination != NULL && destination->secrets != NULL)
+		destination->secrets->token = NULL; /* what it points to may be another one now */
 }
 
 TimestampTz

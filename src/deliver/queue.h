@@ -105,7 +105,6 @@ typedef struct RetlQueueBatch
 	size_t		body_len;
 	char	   *rendered;		/* the body as it is sent, where that is another, in a chunk of its own */
 	size_t		rendered_len;
-	char	   *next_request;	/* by its answer, the request that is to follow; or NULL */
 	bool		by_record;		/* may be bisected */
 	TimestampTz due;			/* LATER: not before this */
 	RetlLedgerResult result;
