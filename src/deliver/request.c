@@ -450,6 +450,17 @@ take_url(RetlSlice stored, const RetlSecrets *secrets, RetlHttpRequest *request,
 	return request->url != NULL;
 }
 
+/* Whether a secret as such is part of the request; a signature is none. */
+static bool
+carries_secret(const RetlHttpRequest *request)
+{
+	bool		carries = request->body_secret || request->url_secret;
+
+	for (int i = 0; i < request->nheaders; i++)
+		carries |= request->headers[i].secret;
+	return carries;
+}
+
 bool
 retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *secrets,
 				   const char *stored, const char *body, size_t body_len,
@@ -518,6 +529,11 @@ retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *
 	{
 		if (!authenticate(&authentication->items[i], secrets, idempotency_key, now, headers, request, error))
 			return false;
+	}
+	if (retl_slice_member(slice, "elsewhere", strlen("elsewhere")).data != NULL && carries_secret(request))
+	{
+		*error = pstrdup("The request goes to another origin than the settings of the destination name, and its secrets are not for that.");
+		return false;
 	}
 	return true;
 }

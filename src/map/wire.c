@@ -4,6 +4,9 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+
 #include "map/connector.h"
 #include "map/marks.h"
 #include "map/wire.h"
@@ -37,6 +40,7 @@ struct RetlWire
 	const RetlWireField *fields;
 	int			nfields;
 	char	   *base_url;		/* for URLs that start with "/"; NULL: none */
+	List	   *origins;		/* URLs, whose origins are those of the destination's settings */
 	Templates	templates[OPERATIONS];
 	RetlMarks	marks;
 	bool		several;		/* requests carry more than one record */
@@ -188,6 +192,75 @@ write_method(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
 	return false;
 }
 
+/* Scheme, host and port of a URL. */
+static int
+origin_length(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	return host == NULL ? 0 : (int) (host - url) + 3 + (int) strcspn(host + 3, "/?#\\");
+}
+
+/* Whether a URL is of an origin that the destination's settings or its connector name. */
+static bool
+own_origin(const RetlWire *wire, const char *url)
+{
+	int			len = origin_length(url);
+	ListCell   *lc;
+
+	foreach(lc, wire->origins)
+	{
+		const char *other = lfirst(lc);
+
+		if (origin_length(other) == len && pg_strncasecmp(other, url, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Absolute URLs that the connector itself writes, in any branch of a URL. */
+static void
+collect_literals(RetlWire *wire, const RetlJson *value)
+{
+	check_stack_depth();
+	if (value == NULL)
+		return;
+	if (value->type == RETL_JSON_STRING)
+	{
+		char	   *text = retl_json_cstring(value);
+
+		if (memchr(text, '{', origin_length(text)) == NULL && origin_length(text) > 0)
+			wire->origins = lappend(wire->origins, text);
+	}
+	else if (value->type == RETL_JSON_ARRAY)
+	{
+		for (int i = 0; i < value->len; i++)
+			collect_literals(wire, value->items[i]);
+	}
+	else if (value->type == RETL_JSON_OBJECT)
+	{
+		for (int i = 0; i < value->len; i++)
+			collect_literals(wire, value->members[i].value);
+	}
+}
+
+static void
+collect_origins(RetlWire *wire, const RetlJson *request, const RetlJson *settings)
+{
+	collect_literals(wire, retl_json_member(request, "url"));
+	if (wire->base_url != NULL)
+		wire->origins = lappend(wire->origins, wire->base_url);
+	if (settings == NULL || settings->type != RETL_JSON_OBJECT)
+		return;
+	for (int i = 0; i < settings->len; i++)
+	{
+		const RetlJson *value = settings->members[i].value;
+
+		if (value != NULL && value->type == RETL_JSON_STRING && strstr(retl_json_cstring(value), "://") != NULL)
+			wire->origins = lappend(wire->origins, retl_json_cstring(value));
+	}
+}
+
 /*
  * Writes a URL: relative ones after the base URL, and what a path or query
  * cannot hold as such percent-encoded.
@@ -232,6 +305,9 @@ write_url(RetlWire *wire, const RetlNode *node, StringInfo out, char **error)
 		return false;
 	}
 	retl_json_write_string(out, url.data, url.len);
+	/* the mapping or, through it, a row says where: no secret goes there */
+	if (!own_origin(wire, url.data))
+		appendStringInfoString(out, ",\"elsewhere\":true");
 	return true;
 }
 
@@ -645,6 +721,7 @@ retl_wire_compile(const RetlJson *connector, const RetlJson *action, const RetlJ
 	(void) retl_marks_place(&wire->marks, definition);
 
 	compile_base_url(wire, connector, settings, constants);
+	collect_origins(wire, definition, settings);
 	for (int i = 0; i < OPERATIONS; i++)
 	{
 		Templates  *templates = &wire->templates[i];

@@ -134,10 +134,12 @@ wait_for_run($node, $alices_run);
 
 # For everybody: pure functions, what runs in the caller's own session, and what checks by itself.
 my %for_public = map { $_ => 1 } qw(snapshot_filter row_differs row_hash row_hash_record row_data row_data_record row_object
-  key_data transform preview_model preview_query preview_mapping wait_for_run describe_connector worker_state next_ticks);
+  key_data transform preview_model preview_query preview_mapping wait_for_run describe_connector worker_state scan_progress
+  delivery_obstacle next_ticks);
 # Those touch no object of somebody else's.
 my %harmless = map { $_ => 1 } qw(snapshot_filter row_differs row_hash row_hash_record row_data row_data_record row_object
-  key_data transform preview_query describe_connector worker_state next_ticks create_model create_destination create_connector wake_workers);
+  key_data transform preview_query describe_connector worker_state scan_progress delivery_obstacle next_ticks
+  create_model create_destination create_connector wake_workers);
 my $connector = q{(SELECT (definition::jsonb || '{"name": "alices_connector"}')::json FROM retl.connectors WHERE name = 'webhook')};
 as_ok('alice', "SELECT retl.create_connector($connector)");
 as_ok('alice', q{SELECT retl.create_destination('alices own', 'alices_connector', '{"url": "https://alice.example"}')});
@@ -208,6 +210,20 @@ SELECT has_table_privilege('retl_snapshot', 'retl.secret', 'SELECT') OR has_sche
   OR has_database_privilege('retl_snapshot', 'postgres', 'CREATE') OR has_database_privilege('retl_delivery', 'postgres', 'CREATE')
   OR has_table_privilege('retl_delivery', 'retl.request', 'SELECT')}),
 	'f', 'one reads no secret, the other no rows');
+
+# ---- whoever writes a row does not choose to whom a secret goes ----
+$node->safe_psql('postgres', sprintf(q{CREATE TABLE callback AS SELECT 1 AS id, %s::text AS url, E'v\r\nX-Evil: 1' AS header;
+SELECT retl.create_model('callback', 'callback', '{id}');
+SELECT retl.create_destination('callback', 'webhook', '{"url": "https://api.example/"}');
+SELECT retl.set_secret('callback', 'bearer_token', 'treasure')}, literal($receiver->url . '/callback')));
+create_mapping($node, 'callback', 'callback', 'callback', fields => { data => { '@path' => '$.id' }, url => { '@path' => '$.url' } });
+$run = sync_and_wait($node, 'callback');
+like("$run->{status} $run->{error}", qr/^failed .*another origin/, 'a secret does not go where a row says') or diag(json($run));
+is(scalar $receiver->requests(qr/callback/), 0, '... nor the request');
+$node->safe_psql('postgres', q{SELECT retl.set_secret('callback', 'bearer_token', NULL)});
+is(sync_and_wait($node, 'callback')->{status}, 'succeeded', 'without a secret it does');
+create_mapping($node, 'header', 'callback', 'callback', fields => { data => 1, headers => { 'X-A' => { '@path' => '$.header' } } });
+like(sync_and_wait($node, 'header')->{error}, qr/control character/, 'nor does a row add headers');
 
 # ---- rights that go while a run is planned; owners that go ----
 $node->safe_psql('postgres', 'CREATE ROLE bob; GRANT alice TO bob; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA retl TO bob');
