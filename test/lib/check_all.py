@@ -50,10 +50,9 @@ def check(args, env=None):
 
 def check_version(version):
     if version is None:
-        return check([sys.executable, "-B", os.path.join(harness.ROOT, CHECK)])
+        return check([sys.executable, "-B", os.path.join(harness.ROOT, CHECK)], {"RETL_STORM_SECONDS": "120", **os.environ})
     root = roots.prepare(version)
     env = {name: os.environ[name] for name in ("TESTS", "JOBS", "KEEP", "RETL_STORM_SEED") if name in os.environ}
-    env["RETL_STORM_SECONDS"] = os.environ.get("RETL_STORM_SECONDS", "120")
     tmp = tempfile.mkdtemp(prefix=f"retl-{version}-")
     try:
         os.chmod(tmp, 0o1777)
