@@ -13,6 +13,7 @@ MODULE_big = retl
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 PG_CPPFLAGS = -I$(srcdir)/src
+# PostgreSQL's own headers warn under -Wunused-parameter and -Wsign-compare.
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -lcurl
 
