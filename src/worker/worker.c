@@ -252,8 +252,9 @@ retl_worker_interrupts(void)
 	}
 }
 
-void
-retl_worker_look(void)
+/* Whether work was announced since we looked. */
+static bool
+announced(void)
 {
 	RetlDatabase *db;
 	bool		wanted;
@@ -262,7 +263,15 @@ retl_worker_look(void)
 	db = retl_shmem_database(MyDatabaseId, false);
 	wanted = db != NULL && db->kind[my_kind].wanted;
 	LWLockRelease(retl_shared->lock);
-	if (!wanted)
+	return wanted;
+}
+
+void
+retl_worker_look(void)
+{
+	RetlDatabase *db;
+
+	if (!announced())
 		return;
 
 	LWLockAcquire(retl_shared->lock, LW_EXCLUSIVE);
@@ -366,6 +375,9 @@ retl_worker_wait_ms(TimestampTz next_due)
 void
 retl_worker_wait(TimestampTz next_due)
 {
+	/* a query that waits for a lock or for parallel workers resets the latch, too */
+	if (announced())
+		return;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 retl_worker_wait_ms(next_due), PG_WAIT_EXTENSION);
 }
