@@ -86,7 +86,7 @@ def draw(seed, flavour):
         m = rng.randrange(count)
         kinds = ["rows"] * 5 + ["sync"] * 6 + ["deliver"] * 5 + [
             "model", "cancel", "disable", "enable", "off", "on", "reset", "reset", "baseline", "resync", "replay", "retry",
-            "edit", "drop", "swap", "reload", "tidy", "break", "queue", "mess"]
+            "edit", "drop", "swap", "reload", "tidy", "behind", "behind", "break", "queue", "mess"]
         kinds += {"brakes": ["release"] * 3 + ["empty"] * 2, "columns": ["column"] * 5, "faults": ["fault"] * 5,
                   "twice": ["twice"] * 4, "chunks": ["cancel", "disable", "enable"]}.get(flavour, [])
         kind = rng.choice(kinds)
@@ -112,6 +112,8 @@ def draw(seed, flavour):
                 step[2]["fields"] = "c"
         elif kind == "reload":
             step = ("reload", rng.random() < 0.5)
+        elif kind == "behind":
+            step = ("behind", m, [draw_rows(rng) for _ in range(rng.choice([2, 3]))], rng.randrange(1 << 30))
         elif kind == "column":
             step = ("column", rng.choice([None, "u", "w"]))
         elif kind == "fault":
@@ -244,7 +246,7 @@ class History:
         if kind in ("sync", "queue"):
             arguments = [sorted({m % count for m in arguments[0]})]
         elif kind in ("cancel", "disable", "resync", "replay", "edit", "drop", "fault", "enable", "reset", "baseline",
-                      "retry", "release"):
+                      "retry", "release", "behind"):
             arguments[0] %= count
         yield from getattr(self, kind + "_step")(*arguments)
 
@@ -672,6 +674,14 @@ class History:
         yield from self.sql(f"UPDATE retl.model_state SET log_rows = 1000000000 WHERE model = {self.model_id} AND seq > 0")
         yield from self.settle()
 
+    def behind_step(self, m, changes, seed):
+        """One mapping stays behind while others go on, and the log is compacted."""
+        for rows in changes:
+            yield from self.rows_step(rows)
+            yield from self.sync_step([other for other in range(len(self.mappings)) if other != m])
+            yield from self.deliver_step("ok", True, seed)
+        yield from self.tidy_step()
+
     def break_step(self):
         """The model cannot be read for a while."""
         if self.broken:
@@ -870,8 +880,8 @@ class History:
         for key in mapping.exceptions:
             row = self.model.rows.get(key)
             try:
-                if row is not None and d.passes(row):
-                    d.payload(row)
+                # a delete is mapped from the row as it was
+                d.payload(row if d.passes(row) else mapping.exceptions[key].acked)
                 raise Wrong(f"mapping {m}: {key} can be sent, but is an exception still: {mapping.exceptions[key]}")
             except Unmappable:
                 pass
