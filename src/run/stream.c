@@ -255,6 +255,8 @@ retl_stream_open(const RetlStreamSpec *spec)
 	retl_set_local("enable_sort", "off");
 	retl_set_local("enable_seqscan", "off");
 	retl_set_local("enable_bitmapscan", "off");
+	/* what is left costs "infinitely" much, and is not worth compiling for that */
+	retl_set_local("jit", "off");
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	switch (spec->kind)
