@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 
 #include "api/connector_check.h"
+#include "base/compat.h"
 #include "base/nearest.h"
 #include "deliver/oauth.h"
 #include "deliver/response.h"
@@ -29,7 +30,7 @@ typedef struct Context
 	RetlMarks	marks;
 } Context;
 
-static void fail(const char *place, const char *format,...) pg_attribute_printf(2, 3) pg_attribute_noreturn();
+pg_noreturn static void fail(const char *place, const char *format,...) pg_attribute_printf(2, 3);
 
 static void
 fail(const char *place, const char *format,...)

@@ -157,7 +157,7 @@ basic_header(const char *id, const char *secret)
 	char	   *pair = psprintf("%s:%s", id, secret);
 	int			size = pg_b64_enc_len(strlen(pair)) + 1;
 	char	   *text = palloc(size);
-	int			len = pg_b64_encode(pair, strlen(pair), text, size - 1);
+	int			len = pg_b64_encode((const void *) pair, strlen(pair), text, size - 1);
 
 	text[Max(len, 0)] = '\0';
 	explicit_bzero(pair, strlen(pair));

@@ -51,6 +51,9 @@ static const char *const session_settings[][2] = {
 	{"lock_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+	{"transaction_timeout", "0"},
+#endif
 	{"row_security", "on"},
 	{"session_replication_role", "origin"},
 	{"standard_conforming_strings", "on"},
