@@ -11,7 +11,7 @@ CREATE FUNCTION retl.row_differs(old_data json, old_columns json, new_data json,
 LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT
 AS 'MODULE_PATHNAME', 'retl_row_differs';
 COMMENT ON FUNCTION retl.row_differs(json, json, json, json) IS
-  'Whether two stored rows differ in a column that both shapes have by name and type';
+  'Whether a stored row, put in place of another, loses a value: one that differs, or a column that is gone or has another type';
 
 CREATE PROCEDURE retl.work()
 LANGUAGE c

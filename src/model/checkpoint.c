@@ -228,9 +228,10 @@ retl_checkpoint_finish_first(RetlScan *scan)
  * -------------------------------------------------------------------------- */
 
 /*
- * retl.row_differs(old_data, old_columns, new_data, new_columns): whether two
- * stored rows of different shapes differ in a column that both have, by name
- * and type.
+ * retl.row_differs(old_data, old_columns, new_data, new_columns): whether
+ * anything is lost when the new row takes the old one's place: a value that is
+ * another now, or a column that is gone or has another type. A column that
+ * came is no difference.
  */
 Datum
 retl_row_differs(PG_FUNCTION_ARGS)
@@ -252,7 +253,7 @@ retl_row_differs(PG_FUNCTION_ARGS)
 		int			n = retl_shape_find(shapes[1], column->name, strlen(column->name));
 
 		if (n < 0 || strcmp(column->type, shapes[1]->columns[n].type) != 0)
-			continue;
+			PG_RETURN_BOOL(true);
 		if (slices[0][o].len != slices[1][n].len ||
 			memcmp(slices[0][o].data, slices[1][n].data, slices[0][o].len) != 0)
 			PG_RETURN_BOOL(true);

@@ -40,8 +40,9 @@ extern void retl_checkpoint_finish_first(RetlScan *scan);
 
 /*
  * Applies the delta of a scan: change log rows with the row before and after
- * under number "seq", then the checkpoint. Rows whose only difference is the
- * shape change the checkpoint and write no log. Adjusts the scan's counts to
+ * under number "seq", then the checkpoint. Rows to which columns
+ * came and nothing else happened change the checkpoint and write no log; a
+ * column that goes is a change, so that the row as it was can be had again. Adjusts the scan's counts to
  * what was applied; returns the number of log rows.
  */
 extern int64 retl_checkpoint_apply(RetlScan *scan, int64 seq, int generation);

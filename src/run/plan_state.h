@@ -60,6 +60,7 @@ typedef struct RunPlan
 	int			shape;			/* of the snapshot */
 	bool		shapes_vary;	/* between the two snapshots of the run */
 	List	   *shapes;			/* of RetlShape, as they come up */
+	List	   *projections;	/* of Projection (record.c), as they come up */
 	RetlSqlSet *sql;			/* the mapping's @sql expressions, or NULL */
 	RetlSqlSet *filter;			/* its filter, or NULL */
 
@@ -90,8 +91,14 @@ extern bool retl_plan_brake(RunPlan *plan);
 extern void retl_plan_load_resend(RunPlan *plan, const char *connector, const char *action,
 								  const char *settings);
 
-/* resend.c: counts what a run that sends again would send, into added, updated and deleted. */
+/*
+ * brake.c: counts what the run would send of its changes, or of all rows where
+ * rows are sent again, into added, updated and deleted.
+ */
 extern void retl_plan_count(RunPlan *plan);
+
+/* record.c: whether the mapping's filter lets the row through; never on an error. */
+extern bool retl_plan_passes(RunPlan *plan, const char *key, const RetlStored *stored);
 
 /* record.c: one change, into a batch, among the exceptions, or nowhere. */
 extern void retl_plan_change(RunPlan *plan, RetlChange *change);

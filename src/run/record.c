@@ -73,7 +73,89 @@ eval_sql(const RetlMapping *mapping, RetlSqlSet *sql, RetlEnvelope *envelope, ch
 	return retl_sql_eval(sql, envelope, values, error);
 }
 
-/* Whether one of the named columns differs between the rows. */
+/* An old shape without the columns that a newer one lacks, and where they stand in the old. */
+typedef struct Projection
+{
+	const RetlShape *old;
+	const RetlShape *new;
+	RetlShape  *shape;
+	int		   *columns;
+} Projection;
+
+static const Projection *
+find_projection(RunPlan *plan, const RetlShape *old, const RetlShape *new)
+{
+	MemoryContext caller;
+	Projection *projection;
+	ListCell   *lc;
+
+	foreach(lc, plan->projections)
+	{
+		projection = lfirst(lc);
+		if (projection->old == old && projection->new == new)
+			return projection;
+	}
+	caller = MemoryContextSwitchTo(plan->context);
+	projection = palloc0(sizeof(Projection));
+	projection->old = old;
+	projection->new = new;
+	projection->shape = palloc0(sizeof(RetlShape));
+	projection->shape->columns = palloc(sizeof(RetlColumn) * Max(old->ncolumns, 1));
+	projection->columns = palloc(sizeof(int) * Max(old->ncolumns, 1));
+	for (int i = 0; i < old->ncolumns; i++)
+	{
+		if (retl_shape_find(new, old->columns[i].name, strlen(old->columns[i].name)) < 0)
+			continue;
+		projection->columns[projection->shape->ncolumns] = i;
+		projection->shape->columns[projection->shape->ncolumns++] = old->columns[i];
+	}
+	plan->projections = lappend(plan->projections, projection);
+	MemoryContextSwitchTo(caller);
+	return projection;
+}
+
+/* A column that went is no change to a row: the row as it was, without what its successor lacks. */
+static void
+drop_lost_columns(RunPlan *plan, RetlEnvelope *before, const RetlShape *new)
+{
+	const Projection *projection;
+	RetlSlice  *row;
+
+	if (before->shape == new)
+		return;
+	projection = find_projection(plan, before->shape, new);
+	if (projection->shape->ncolumns == before->shape->ncolumns)
+		return;
+	row = palloc(sizeof(RetlSlice) * Max(projection->shape->ncolumns, 1));
+	for (int i = 0; i < projection->shape->ncolumns; i++)
+		row[i] = before->row[projection->columns[i]];
+	before->shape = projection->shape;
+	before->row = row;
+}
+
+static bool
+same_value(const RetlSlice *a, const RetlSlice *b)
+{
+	return a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
+/* Whether a column that both rows have differs. */
+static bool
+rows_differ(const RetlEnvelope *envelope)
+{
+	for (int n = 0; n < envelope->shape->ncolumns; n++)
+	{
+		const char *name = envelope->shape->columns[n].name;
+		int			o = envelope->shape == envelope->old_shape ? n :
+			retl_shape_find(envelope->old_shape, name, strlen(name));
+
+		if (o >= 0 && !same_value(&envelope->old[o], &envelope->row[n]))
+			return true;
+	}
+	return false;
+}
+
+/* Whether one of the named columns differs between the rows; one that went does not. */
 static bool
 columns_differ(RunPlan *plan, const RetlEnvelope *envelope)
 {
@@ -85,10 +167,7 @@ columns_differ(RunPlan *plan, const RetlEnvelope *envelope)
 		int			o = retl_shape_find(envelope->old_shape, name, strlen(name));
 		int			n = retl_shape_find(envelope->shape, name, strlen(name));
 
-		if ((o < 0) != (n < 0))
-			return true;
-		if (n >= 0 && (envelope->old[o].len != envelope->row[n].len ||
-					   memcmp(envelope->old[o].data, envelope->row[n].data, envelope->row[n].len) != 0))
+		if (n >= 0 && (o < 0 || !same_value(&envelope->old[o], &envelope->row[n])))
 			return true;
 	}
 	return false;
@@ -106,6 +185,7 @@ payloads_differ(RunPlan *plan, RetlMapping *mapping, RetlSqlSet *sql, RetlEnvelo
 	before.shape = envelope->old_shape;
 	before.row = envelope->old;
 	before.sql = NULL;
+	drop_lost_columns(plan, &before, envelope->shape);
 	initStringInfo(&old_payload);
 	initStringInfo(&new_payload);
 	/* a row that could not be mapped before can have changed for the better */
@@ -134,7 +214,7 @@ update_matters(RunPlan *plan, RetlEnvelope *envelope, bool same, char **error)
 			return false;
 	}
 	if (strcmp(plan->update_when, "any") == 0)
-		return true;
+		return rows_differ(envelope);
 	if (plan->update_columns)
 		return columns_differ(plan, envelope);
 	return payloads_differ(plan, plan->mapping, plan->sql, envelope, error);
@@ -272,6 +352,14 @@ passes(RunPlan *plan, RetlSqlSet *filter, RetlOperation operation, const char *k
 	envelope.key = key;
 	return retl_sql_eval(filter, &envelope, &result, error) &&
 		result.len == 4 && memcmp(result.data, "true", 4) == 0;
+}
+
+bool
+retl_plan_passes(RunPlan *plan, const char *key, const RetlStored *stored)
+{
+	char	   *error = NULL;
+
+	return passes(plan, plan->filter, RETL_ADDED, key, stored, &error);
 }
 
 /*

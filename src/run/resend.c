@@ -15,9 +15,6 @@
 #include "base/sql.h"
 #include "run/plan_state.h"
 
-/* Rows between resets of the scratch context. */
-#define SCRATCH_ROWS 64
-
 typedef struct Version
 {
 	const char *connector;
@@ -125,44 +122,4 @@ retl_plan_load_resend(RunPlan *plan, const char *connector, const char *action, 
 	version.filter = retl_result_text(0, 2);
 	version.batch_size = retl_result_int4(0, 3);
 	try_compile(plan, &version);
-}
-
-void
-retl_plan_count(RunPlan *plan)
-{
-	RetlStreamSpec spec = {0};
-	RetlChange	change;
-	int64		seen = 0;
-	int			phase = plan->phase;
-
-	spec.model = plan->model;
-	spec.key_types = plan->key_types;
-	spec.log_generation = plan->log_generation;
-	spec.kind = RETL_STREAM_BOTH;
-	spec.mapping = plan->mapping_id;
-	spec.run = plan->run;
-	spec.from_seq = plan->from_seq;
-	spec.to_seq = plan->to_seq;
-
-	plan->counting = true;
-	for (plan->phase = 0; plan->phase < PHASES; plan->phase += 2)
-	{
-		RetlStream *stream = retl_stream_open(&spec);
-
-		while (retl_stream_next(stream, &change))
-		{
-			MemoryContext old = MemoryContextSwitchTo(plan->scratch);
-
-			retl_plan_change(plan, &change);
-			MemoryContextSwitchTo(old);
-			if (++seen % SCRATCH_ROWS == 0)
-			{
-				MemoryContextReset(plan->scratch);
-				CHECK_FOR_INTERRUPTS();
-			}
-		}
-		retl_stream_close(stream);
-	}
-	plan->counting = false;
-	plan->phase = phase;
 }

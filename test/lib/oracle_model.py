@@ -60,10 +60,12 @@ class Definition:
 
     def matters(self, old, new):
         columns = UPDATE_WHEN[self.update_when]
+        # A column that went is no change.
+        old = {column: value for column, value in old.items() if column in new}
         if self.update_when == "any":
-            return True
+            return any(new[column] != value for column, value in old.items())
         if columns:
-            return any(old.get(column) != new.get(column) for column in columns)
+            return any(old.get(column) != new[column] for column in columns if column in new)
         try:
             before = self.payload(old)
         except Unmappable:
@@ -92,11 +94,11 @@ class Model:
                 new[key] = rows[0]
             elif len(rows) > 1 and key in self.rows and self.seq > 1:
                 new[key] = self.rows[key]
-        common = set(columns) & set(self.columns or columns)
         for key in set(new) | set(self.rows):
             old, now = self.rows.get(key), new.get(key)
             if self.seq > 1 and old != now:
-                same = old and now and all(old.get(column) == now.get(column) for column in common)
+                # A column that comes is no change; one that goes is, so that the row can be had as it was.
+                same = old and now and all(column in now and now[column] == value for column, value in old.items())
                 if not same:
                     self.log.append((self.seq, key, old, now))
         self.rows = new
@@ -193,6 +195,30 @@ class Mapping:
 
     # ---- planning
 
+    def would_send(self, model, run, before, after):
+        """How many records the run's changes are: added, updated, deleted. Earlier exceptions are not changes."""
+        d = run.definition
+        counts = {ADDED: 0, UPDATED: 0, DELETED: 0}
+        for key in model.touched(run.start, run.end):
+            old, new = d.passed(before.get(key)), after.get(key)
+            try:
+                new = new if d.passes(new) else None
+            except Unmappable:
+                continue
+            if key in self.exceptions and not (run.resend and new):
+                continue
+            if old and new and not run.resend:
+                try:
+                    if old != new and d.matters(old, new):
+                        counts[UPDATED] += 1
+                except Unmappable:
+                    counts[UPDATED] += 1
+            elif new:
+                counts[ADDED] += 1
+            elif old:
+                counts[DELETED] += 1
+        return counts[ADDED], counts[UPDATED], counts[DELETED]
+
     def brake(self, model, run):
         """Whether the run is held."""
         d = run.definition
@@ -203,6 +229,10 @@ class Mapping:
         updated = sum(1 for key in after if key in before and before[key] != after[key])
         deleted = sum(1 for key in before if key not in after)
         rows = max(model.usable[run.end] - added + deleted, 1)
+        if d.filter is not None:
+            rows = max(sum(1 for row in before.values() if d.passed(row)), 1)
+        if d.filter is not None or not run.resend:
+            added, updated, deleted = self.would_send(model, run, before, after)
         return (DELETED in d.records and deleted > 0 and model.returned[run.end] == 0 and not d.allow_empty
                 or DELETED in d.records and deleted >= d.min_rows and 100 * deleted / rows > d.max_delete
                 or UPDATED in d.records and not run.resend and updated >= d.min_rows
