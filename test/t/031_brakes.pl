@@ -21,7 +21,7 @@ create_mapping($node, 'hook', 't', 'hook', batch_size => 20, brake_min_rows => 1
 sub held
 {
 	my ($run, $name, $why) = @_;
-	$node->poll_query_until('postgres', "SELECT status NOT IN ('queued', 'snapshotting') FROM retl.runs WHERE id = $run") or die;
+	$node->poll_query_until('postgres', "SELECT status NOT IN ('queued', 'snapshotting', 'planning') FROM retl.runs WHERE id = $run") or die;
 	$run = run_row($node, $run);
 	is($run->{status}, 'held', $name) or diag(json($run));
 	like($run->{error} // '', $why, '... and says why');
