@@ -77,6 +77,40 @@ COMMENT ON COLUMN retl.destination.enabled IS 'False: nothing is sent';
 COMMENT ON COLUMN retl.destination.created_at IS 'When created';
 COMMENT ON COLUMN retl.destination.altered_at IS 'When last altered';
 
+CREATE TABLE retl.destination_state (
+  destination bigint PRIMARY KEY REFERENCES retl.destination ON DELETE CASCADE,
+  failures int NOT NULL DEFAULT 0,
+  pauses int NOT NULL DEFAULT 0,
+  breaker_since timestamptz,
+  retry_at timestamptz,
+  error text,
+  paused_until timestamptz,
+  concurrency int,
+  requests_left float8,
+  rows_left float8,
+  day date,
+  requests_today bigint NOT NULL DEFAULT 0,
+  rows_today bigint NOT NULL DEFAULT 0,
+  quota_full boolean NOT NULL DEFAULT false,
+  saved_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE retl.destination_state IS 'How much may be sent to destinations now; written by the delivery worker';
+COMMENT ON COLUMN retl.destination_state.destination IS 'Destination';
+COMMENT ON COLUMN retl.destination_state.failures IS 'Requests in a row that failed';
+COMMENT ON COLUMN retl.destination_state.pauses IS 'Pauses of the circuit breaker in a row; 0: it is closed';
+COMMENT ON COLUMN retl.destination_state.breaker_since IS 'When it opened';
+COMMENT ON COLUMN retl.destination_state.retry_at IS 'When it lets the next request through';
+COMMENT ON COLUMN retl.destination_state.error IS 'What went wrong last, where the last request failed';
+COMMENT ON COLUMN retl.destination_state.paused_until IS 'Until when the destination asked for a pause';
+COMMENT ON COLUMN retl.destination_state.concurrency IS 'Requests under way at once, as it can take them now';
+COMMENT ON COLUMN retl.destination_state.requests_left IS 'Requests that may be sent at once; NULL: no rate';
+COMMENT ON COLUMN retl.destination_state.rows_left IS 'Records that may be sent at once; NULL: no rate';
+COMMENT ON COLUMN retl.destination_state.day IS 'Day in UTC of which the next two are';
+COMMENT ON COLUMN retl.destination_state.requests_today IS 'Requests taken from its quota';
+COMMENT ON COLUMN retl.destination_state.rows_today IS 'Records taken from its quota';
+COMMENT ON COLUMN retl.destination_state.quota_full IS 'Nothing more of that day''s quota is left';
+COMMENT ON COLUMN retl.destination_state.saved_at IS 'When this was written';
+
 CREATE TABLE retl.secret (
   destination bigint NOT NULL REFERENCES retl.destination ON DELETE CASCADE,
   name text COLLATE "C" NOT NULL,
@@ -455,12 +489,15 @@ COMMENT ON COLUMN retl.exception.failed_at IS 'When it failed last';
 CREATE TABLE retl.sending (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   under_way boolean NOT NULL,
-  unsure_to bigint
+  unsure_to bigint,
+  died_at timestamptz
 );
 COMMENT ON TABLE retl.sending IS 'Whether requests may have been sent of which nothing is on record';
 COMMENT ON COLUMN retl.sending.one IS 'Always true: the table has one row at most';
 COMMENT ON COLUMN retl.sending.under_way IS 'A delivery worker sends; or did, and died';
 COMMENT ON COLUMN retl.sending.unsure_to IS 'Pending requests up to this number may have been sent by a worker that died, or by the database of which this is a copy';
+
+COMMENT ON COLUMN retl.sending.died_at IS 'When it was noticed that a worker had died while it sent';
 
 -- Rights of the workers.
 GRANT USAGE ON SCHEMA retl TO retl_snapshot, retl_delivery;
@@ -473,6 +510,7 @@ GRANT USAGE ON SEQUENCE retl.batch_id_seq TO retl_snapshot, retl_delivery;
 GRANT SELECT ON retl.sending TO retl_snapshot;
 GRANT SELECT, INSERT, UPDATE ON retl.sending TO retl_delivery;
 GRANT SELECT ON retl.secret TO retl_delivery;
+GRANT SELECT, UPDATE ON retl.destination_state TO retl_delivery;
 GRANT SELECT, UPDATE ON retl.run TO retl_delivery;
 GRANT SELECT, INSERT, UPDATE ON retl.batch TO retl_delivery;
 GRANT SELECT, INSERT ON retl.batch_body TO retl_delivery;
@@ -495,7 +533,7 @@ DECLARE
   item text[];
 BEGIN
   FOREACH item SLICE 1 IN ARRAY ARRAY[
-    ['instance', ''], ['connector', 'WHERE NOT built_in'], ['model', ''], ['destination', ''], ['mapping', ''],
+    ['instance', ''], ['connector', 'WHERE NOT built_in'], ['model', ''], ['destination', ''], ['destination_state', ''], ['mapping', ''],
     ['mapping_version', ''], ['model_state', ''], ['shape', ''], ['snapshot', ''], ['mapping_state', ''],
     ['request', ''], ['run', ''], ['batch', ''], ['batch_body', ''], ['attempt', ''], ['exception', ''], ['sending', ''],
     ['model_id_seq', ''], ['destination_id_seq', ''], ['mapping_id_seq', ''], ['request_id_seq', ''],

@@ -63,11 +63,23 @@ SELECT d.id, d.name, d.owner, d.connector,
        (SELECT pg_catalog.jsonb_object_agg(k.name, EXISTS (SELECT FROM retl.secret s
                  WHERE s.destination OPERATOR(pg_catalog.=) d.id AND s.name OPERATOR(pg_catalog.=) k.name))
           FROM pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'secrets') AS k (name)) AS secrets,
-       d.enabled, d.created_at, d.altered_at
+       d.enabled,
+       CASE WHEN t.breaker_since IS NULL THEN 'closed'
+            WHEN t.retry_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'open' ELSE 'half-open' END AS breaker,
+       t.breaker_since, CASE WHEN t.breaker_since IS NOT NULL THEN t.retry_at END AS retry_at,
+       CASE WHEN pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') THEN t.error END AS error,
+       CASE WHEN t.paused_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN t.paused_until END AS paused_until,
+       t.concurrency, t.requests_left, t.rows_left,
+       CASE WHEN t.day OPERATOR(pg_catalog.=) (pg_catalog.clock_timestamp() AT TIME ZONE 'UTC')::pg_catalog.date
+            THEN t.requests_today ELSE 0 END AS requests_today,
+       CASE WHEN t.day OPERATOR(pg_catalog.=) (pg_catalog.clock_timestamp() AT TIME ZONE 'UTC')::pg_catalog.date
+            THEN t.rows_today ELSE 0 END AS rows_today,
+       d.created_at, d.altered_at
   FROM retl.destination d
+  LEFT JOIN retl.destination_state t ON t.destination OPERATOR(pg_catalog.=) d.id
   JOIN retl.connector c ON c.name OPERATOR(pg_catalog.=) d.connector
  WHERE pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW retl.destinations IS 'Destinations; those of the reader';
+COMMENT ON VIEW retl.destinations IS 'Destinations, and how much may be sent to them now; those of the reader';
 COMMENT ON COLUMN retl.destinations.id IS 'Identifier';
 COMMENT ON COLUMN retl.destinations.name IS 'Name';
 COMMENT ON COLUMN retl.destinations.owner IS 'Role that may use and alter it';
@@ -75,6 +87,16 @@ COMMENT ON COLUMN retl.destinations.connector IS 'Kind of destination';
 COMMENT ON COLUMN retl.destinations.settings IS 'The connector''s settings; NULL: not for the reader';
 COMMENT ON COLUMN retl.destinations.secrets IS 'Names of its secrets, and whether each is set';
 COMMENT ON COLUMN retl.destinations.enabled IS 'False: nothing is sent';
+COMMENT ON COLUMN retl.destinations.breaker IS 'Circuit breaker: closed; open: nothing is sent, as requests failed in a row; half-open: one is sent to see';
+COMMENT ON COLUMN retl.destinations.breaker_since IS 'When it opened; NULL: it is closed';
+COMMENT ON COLUMN retl.destinations.retry_at IS 'When the next request is let through';
+COMMENT ON COLUMN retl.destinations.error IS 'What went wrong with the last request, where it failed; NULL also where it is not for the reader';
+COMMENT ON COLUMN retl.destinations.paused_until IS 'Until when it asked to be left alone (Retry-After)';
+COMMENT ON COLUMN retl.destinations.concurrency IS 'Requests under way at once: less than its setting while it has too much to do. NULL: nothing was sent yet';
+COMMENT ON COLUMN retl.destinations.requests_left IS 'Requests that might be sent at once, when it was last looked at; NULL: it has no rate';
+COMMENT ON COLUMN retl.destinations.rows_left IS 'Records likewise';
+COMMENT ON COLUMN retl.destinations.requests_today IS 'Requests of today (UTC) that were taken from its quota; 0 where it has none';
+COMMENT ON COLUMN retl.destinations.rows_today IS 'Records likewise';
 COMMENT ON COLUMN retl.destinations.created_at IS 'When created';
 COMMENT ON COLUMN retl.destinations.altered_at IS 'When last altered';
 

@@ -152,6 +152,21 @@ SELECT 'destination fails', m.destination_name, min(n.delivering_since), format(
  WHERE n.delivering_since IS NOT NULL AND (n.sent > 0 OR n.failed > 0 OR n.attempts > 0)
  GROUP BY m.destination_name HAVING bool_and(n.sent = 0)
 UNION ALL
+SELECT 'circuit breaker is open', d.name, t.breaker_since,
+       format('%s requests in a row failed; the next one is sent at %s%s', t.failures, t.retry_at,
+              CASE WHEN pg_has_role(d.owner::oid, 'USAGE') THEN ': ' || t.error END),
+       'It closes by itself when a request succeeds. Look at the destination''s settings and secrets, and at SELECT * FROM retl.test_destination('
+       || quote_literal(d.name) || ').'
+  FROM retl.destination d JOIN retl.destination_state t ON t.destination = d.id
+ WHERE t.breaker_since IS NOT NULL AND (pg_has_role(d.owner::oid, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'))
+   AND EXISTS (SELECT FROM retl.mapping m JOIN retl.run r ON r.mapping = m.id AND r.finished_at IS NULL WHERE m.destination = d.id AND r.open_batches > 0)
+UNION ALL
+SELECT 'daily quota is used up', d.name, t.saved_at, format('requests today: %s, records: %s', t.requests_today, t.rows_today),
+       'What is left is sent after midnight UTC. Settings requests_per_day and rows_per_day are the quota.'
+  FROM retl.destination d JOIN retl.destination_state t ON t.destination = d.id
+ WHERE t.day = (clock_timestamp() AT TIME ZONE 'UTC')::date AND t.quota_full AND (pg_has_role(d.owner::oid, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'))
+   AND EXISTS (SELECT FROM retl.mapping m JOIN retl.run r ON r.mapping = m.id AND r.finished_at IS NULL WHERE m.destination = d.id AND r.open_batches > 0)
+UNION ALL
 SELECT 'secret not set', d.name, NULL, format('secret "%s" of connector "%s"', a.value ->> 'secret', d.connector),
        'SELECT retl.set_secret(' || quote_literal(d.name) || ', ' || quote_literal(a.value ->> 'secret') || ', $1), with the value as a parameter.'
   FROM retl.destination d JOIN retl.connector c ON c.name = d.connector

@@ -296,11 +296,14 @@ retl_describe_connector(PG_FUNCTION_ARGS)
 	retl_result_begin(&result, fcinfo);
 	retl_api_begin(&call, false);
 	retl_arg_text(&args, retl_connectors_get(name));
+	retl_arg_text(&args, retl_connector_delivery_settings());
 	count = retl_sql_read("WITH c AS MATERIALIZED (SELECT $1::json AS d),"
 					 " a AS MATERIALIZED (SELECT x.key, x.value, x.n FROM c, json_each(c.d -> 'actions') WITH ORDINALITY x (key, value, n)),"
 					 " part (action, kind, name, value, a, b, n) AS ("
 					 "  SELECT NULL::text, 'setting', x.key, x.value, 0::bigint, 0, x.n"
 					 "   FROM c, json_each(c.d -> 'settings') WITH ORDINALITY x (key, value, n)"
+					 "  UNION ALL SELECT NULL, 'setting', x.key, x.value, 0, 0, 1000 + x.n"
+					 "   FROM c, json_each($2::json) WITH ORDINALITY x (key, value, n) WHERE (c.d -> 'settings' -> x.key) IS NULL"
 					 "  UNION ALL SELECT NULL, 'secret', x.key, x.value, 0, 1, x.n"
 					 "   FROM c, json_each(c.d -> 'secrets') WITH ORDINALITY x (key, value, n)"
 					 "  UNION ALL SELECT a.key, 'action', a.key, a.value, a.n, 2, 0 FROM a"

@@ -66,7 +66,7 @@ typedef struct Member
 
 static const Member top_members[] = {
 	{"name", 's'}, {"title", 's'}, {"description", 's'}, {"settings", 'o'}, {"secrets", 'o'}, {"auth", 'a'}, {"base_url", '*'},
-	{"idempotency", 'o'}, {"timeout", '*'}, {"concurrency", '*'}, {"rate", 'o'}, {"retry", 'o'}, {"test", 'o'}, {"actions", 'o'}, {NULL, 0}
+	{"idempotency", 'o'}, {"timeout", '*'}, {"concurrency", '*'}, {"rate", 'o'}, {"quota", 'o'}, {"retry", 'o'}, {"test", 'o'}, {"actions", 'o'}, {NULL, 0}
 };
 static const Member declaration_members[] = {
 	{"type", 's'}, {"title", 's'}, {"label", 's'}, {"description", 's'}, {"required", '*'}, {"default", '*'}, {"choices", 'a'}, {"minimum", 'n'},
@@ -80,7 +80,8 @@ static const Member auth_members[] = {
 	{"client_id_secret", 's'}, {"refresh_secret", 's'}, {"scope", 's'}, {"credentials", 's'}, {NULL, 0}
 };
 static const Member idempotency_members[] = {{"header", 's'}, {NULL, 0}};
-static const Member rate_members[] = {{"requests", 'n'}, {"seconds", 'n'}, {NULL, 0}};
+static const Member rate_members[] = {{"requests", 'n'}, {"rows", 'n'}, {"seconds", 'n'}, {NULL, 0}};
+static const Member quota_members[] = {{"requests", 'n'}, {"rows", 'n'}, {NULL, 0}};
 static const Member retry_members[] = {{"also", 'a'}, {"never", 'a'}, {NULL, 0}};
 static const Member action_members[] = {
 	{"title", 's'}, {"description", 's'}, {"operations", 'a'}, {"fields", 'o'}, {"identity", 'a'}, {"one_of", 'a'}, {"alias", 'a'},
@@ -557,6 +558,8 @@ retl_connector_check(RetlJson *definition)
 		check_members(part, idempotency_members, "/idempotency");
 	if ((part = retl_json_member(definition, "rate")) != NULL)
 		check_members(part, rate_members, "/rate");
+	if ((part = retl_json_member(definition, "quota")) != NULL)
+		check_members(part, quota_members, "/quota");
 	if ((part = retl_json_member(definition, "retry")) != NULL)
 		check_members(part, retry_members, "/retry");
 	check_number_or_setting(&context, retl_json_member(definition, "timeout"), "/timeout");

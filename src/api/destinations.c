@@ -129,6 +129,8 @@ insert_destination(const RetlCall *call, const char *name, const char *connector
 				   const char *settings, bool enabled)
 {
 	RetlArgs	args = {0};
+	RetlArgs	state = {0};
+	int64		id;
 
 	retl_arg_text(&args, name);
 	retl_arg_datum(&args, REGROLEOID, ObjectIdGetDatum(call->caller), false);
@@ -139,7 +141,10 @@ insert_destination(const RetlCall *call, const char *name, const char *connector
 				 " VALUES ($1, $2, $3, $4::jsonb, $5)"
 				 " ON CONFLICT DO NOTHING RETURNING id", &args) == 0)
 		retl_api_exists(RETL_OBJECT_DESTINATION, name);
-	return retl_result_int8(0, 1);
+	id = retl_result_int8(0, 1);
+	retl_arg_int8(&state, id);
+	(void) retl_sql("INSERT INTO retl.destination_state (destination) VALUES ($1)", &state);
+	return id;
 }
 
 /*
@@ -270,7 +275,7 @@ merge_settings(const char *before, const char *given, int nreset, char **reset)
 static void
 check_reset(const char *definition, const char *connector, const char *given, int nreset, char **reset)
 {
-	RetlJson   *declared = retl_json_member(retl_connector_parse(definition), "settings");
+	RetlJson   *declared = retl_connector_declared(retl_connector_parse(definition));
 	RetlJson   *new = parse_settings(given);
 
 	for (int i = 0; i < nreset; i++)

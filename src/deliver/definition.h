@@ -5,8 +5,10 @@
  *
  * Reads of a connector, beside what request.h names:
  *		"timeout", "concurrency"	a number, or {"setting": NAME}
- *		"rate"						{"requests": N, "seconds": N}
+ *		"rate"						{"requests": N, "rows": N, "seconds": N}
+ *		"quota"						{"requests": N, "rows": N}, a day
  *		"retry"						{"also": [STATUS, ...], "never": [STATUS, ...]}
+ * The settings that every destination takes (retl_connector_settings) come before what the connector says.
  */
 #ifndef RETL_DEFINITION_H
 #define RETL_DEFINITION_H
@@ -15,16 +17,15 @@
 
 #include "base/json.h"
 #include "deliver/ledger.h"
+#include "deliver/limiter.h"
 #include "deliver/outcome.h"
 #include "deliver/request.h"
 
 typedef struct RetlDefinition
 {
 	char	   *name;
-	int			concurrency;
 	int			timeout_ms;
-	double		rate_requests;	/* in rate_seconds; 0: as many as may be */
-	double		rate_seconds;
+	RetlLimits	limits;
 	RetlRetryPolicy retry;
 	const RetlJson *connector;	/* all of it, for rules for answers */
 	RetlAuthentication *authentication;

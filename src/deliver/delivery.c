@@ -212,7 +212,7 @@ describe(const RetlHttpAnswer *answer, const char *excerpt)
 static void
 apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *outcome, char **reason)
 {
-	RetlQueueDestination *destination = batch->run->destination;
+	RetlDestination *destination = batch->run->destination;
 	const RetlJson *rule = batch->request != NULL ?
 		retl_response_rule(destination->definition->connector, batch->request) : NULL;
 	RetlVerdict *verdicts;
@@ -249,12 +249,27 @@ apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *out
 	batch->result.verdicts = retl_verdict_copy(verdicts, records, delivery_context);
 }
 
+/* What an answer says of how much its destination can take. */
+static void
+note_answer(RetlDestination *destination, const RetlHttpAnswer *answer, const RetlOutcome *outcome, const char *error,
+			TimestampTz now)
+{
+	RetlLimiterEvent event = RETL_LIMITER_SUCCESS;
+
+	if (answer->class == RETL_HTTP_ANSWERED && (answer->status == 429 || answer->status == 503))
+		event = RETL_LIMITER_OVERLOAD;
+	else if (outcome->kind == RETL_RETRY || outcome->kind == RETL_GAVE_UP)
+		event = RETL_LIMITER_FAILURE;
+	if (event != RETL_LIMITER_SUCCESS && error != NULL)
+		strlcpy(destination->error, error, sizeof(destination->error));
+	retl_limiter_answered(&destination->limiter, event, answer->dispatched_at, answer->seconds, now);
+}
+
 static void
 take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 {
 	RetlQueueBatch *batch = answer->owner;
 	RetlQueueRun *run = batch->run;
-	RetlLimiter *limiter = &run->destination->limiter;
 	RetlLedgerResult *result = &batch->result;
 	RetlOutcome outcome;
 	MemoryContext old = MemoryContextSwitchTo(request_context);
@@ -300,12 +315,9 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 		run->nfruitless++;
 	batch->by_record = outcome.by_record && batch->ledger.records > 1 && run->nfruitless <= FRUITLESS_MOST;
 
-	if (outcome.kind == RETL_RETRY || outcome.kind == RETL_GAVE_UP)
-		retl_limiter_failure(limiter, now);
-	else
-		retl_limiter_success(limiter);
+	note_answer(run->destination, answer, &outcome, result->error, now);
 	if (outcome.pause)
-		retl_limiter_pause(limiter, result->next_attempt_at);
+		retl_limiter_pause(&run->destination->limiter, result->next_attempt_at);
 
 	if (!batch->by_record && outcome.kind != RETL_PARTIAL && batch->result.next_request == NULL)
 		retl_queue_unload(batch);
@@ -366,7 +378,7 @@ keep_rendered(RetlQueueBatch *batch, RetlHttpRequest *request)
 static bool
 have_token(RetlQueueBatch *batch, TimestampTz now)
 {
-	RetlQueueDestination *destination = batch->run->destination;
+	RetlDestination *destination = batch->run->destination;
 	const RetlOauth *oauth = retl_request_oauth(destination->definition->authentication, destination->secrets);
 	RetlOauthOwner owner = {destination->id, destination->destination_version, destination->connector_version};
 	TimestampTz until;
@@ -392,7 +404,7 @@ have_token(RetlQueueBatch *batch, TimestampTz now)
 static void
 send_batch(RetlQueueBatch *batch, TimestampTz now)
 {
-	RetlQueueDestination *destination = batch->run->destination;
+	RetlDestination *destination = batch->run->destination;
 	RetlLedgerResult *result = &batch->result;
 	RetlHttpHeader headers[RETL_REQUEST_HEADERS];
 	RetlHttpRequest request;
@@ -514,6 +526,7 @@ record(TimestampTz now)
 		results[count++] = &batch->result;
 	}
 	retl_ledger_record(count, results, &nstates, &states);
+	retl_destination_save(now, false);
 	RETL_FAULT("outcomes_before_commit");
 
 	for (int n = 0; n < nstates; n++)
@@ -625,6 +638,7 @@ end_sending(void)
 		return;
 	begin("leaving");
 	retl_ledger_end_sending();
+	retl_destination_save(GetCurrentTimestamp(), true);
 	finish();
 	sending = false;
 }
@@ -736,7 +750,7 @@ retl_delivery_main_loop(void)
 		{
 			TimestampTz due = retl_queue_next_due(now);
 
-			retl_queue_wipe();
+			retl_destination_wipe();
 			if (yield || retl_worker_should_leave(due))
 			{
 				end_sending();

@@ -265,7 +265,7 @@ void
 retl_ledger_inherit(void)
 {
 	static RetlStatement statement = {
-		"UPDATE retl.sending SET under_way = false, unsure_to = (SELECT max(b.id) FROM retl.batch b)"
+		"UPDATE retl.sending SET under_way = false, unsure_to = (SELECT max(b.id) FROM retl.batch b), died_at = clock_timestamp()"
 		" WHERE under_way"
 	};
 	RetlArgs	args = {0};

@@ -31,17 +31,12 @@
 /* Retries of one run that are kept in memory; the table knows of all. */
 #define LATER_MOST 1000
 
-/* Secrets are read anew after this time. */
-#define SECRETS_MS 1000
-
 /* A run that has open batches, none of which was found, is looked at again. */
 #define RECHECK_MS 10000
 
 static MemoryContext queue_context = NULL;
-static HTAB *destinations = NULL;
 static HTAB *runs = NULL;
 static HTAB *batches = NULL;
-static dlist_head destination_list = DLIST_STATIC_INIT(destination_list);
 static int64 loaded_bytes = 0;
 static int	in_flight = 0;
 
@@ -62,7 +57,7 @@ retl_queue_init(MemoryContext context)
 	if (queue_context != NULL)
 		return;
 	queue_context = context;
-	destinations = create_table("retl destinations", sizeof(RetlQueueDestination));
+	retl_destination_init(context);
 	runs = create_table("retl runs", sizeof(RetlQueueRun));
 	batches = create_table("retl batches", sizeof(RetlQueueBatch));
 }
@@ -103,7 +98,7 @@ void
 retl_queue_forget(RetlQueueBatch *batch)
 {
 	RetlQueueRun *run = batch->run;
-	RetlQueueDestination *destination = run->destination;
+	RetlDestination *destination = run->destination;
 
 	switch (batch->state)
 	{
@@ -115,6 +110,8 @@ retl_queue_forget(RetlQueueBatch *batch)
 			dlist_delete(&batch->node);
 			destination->nready--;
 			destination->ready_bytes -= batch->body_len;
+			if (retl_limiter_has_quota(&destination->limiter))
+				retl_limiter_refund(&destination->limiter, batch->ledger.records);
 			break;
 		case RETL_BATCH_IN_FLIGHT:
 			run->nin_flight--;
@@ -248,77 +245,18 @@ drop_unsent(RetlQueueRun *run)
 	run->rescan = true;
 }
 
-/* Destinations */
-
-/* Reads a definition, when it is new or another one than we know. */
-static bool
-refresh_destination(RetlQueueDestination *destination, const RetlLedgerRun *run, TimestampTz now)
-{
-	RetlLedgerDestination ledger;
-	MemoryContext old;
-
-	if (destination->context != NULL && destination->destination_version == run->destination_version &&
-		destination->connector_version == run->connector_version)
-		return true;
-	if (!retl_ledger_destination(destination->id, &ledger))
-		return false;
-
-	if (destination->context != NULL)
-		MemoryContextDelete(destination->context);
-	destination->context = AllocSetContextCreate(queue_context, "retl destination", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(destination->context);
-	destination->definition = retl_definition_compile(&ledger);
-	MemoryContextSwitchTo(old);
-	retl_limiter_configure(&destination->limiter, destination->definition->concurrency,
-						   destination->definition->rate_requests, destination->definition->rate_seconds, now);
-	destination->secrets_at = 0;
-	destination->destination_version = run->destination_version;
-	destination->connector_version = run->connector_version;
-	return true;
-}
-
-static RetlQueueDestination *
-find_destination(const RetlLedgerRun *run)
-{
-	bool		found;
-	RetlQueueDestination *destination = hash_search(destinations, &run->destination, HASH_ENTER, &found);
-
-	if (!found)
-	{
-		memset(destination, 0, sizeof(*destination));
-		destination->id = run->destination;
-		dlist_init(&destination->runs);
-		dlist_init(&destination->ready);
-		dlist_push_tail(&destination_list, &destination->node);
-	}
-	return destination;
-}
-
+/* What was counted yesterday is not sent today: it is loaded, and counted, again. */
 static void
-forget_destination(RetlQueueDestination *destination)
+drop_ready(RetlDestination *destination)
 {
-	Assert(dlist_is_empty(&destination->runs) && dlist_is_empty(&destination->ready));
-	retl_secrets_wipe(destination->secrets);
-	if (destination->context != NULL)
-		MemoryContextDelete(destination->context);
-	dlist_delete(&destination->node);
-	hash_search(destinations, &destination->id, HASH_REMOVE, NULL);
-}
+	dlist_mutable_iter i;
 
-void
-retl_queue_wipe(void)
-{
-	dlist_iter	i;
-
-	dlist_foreach(i, &destination_list)
+	dlist_foreach_modify(i, &destination->ready)
 	{
-		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, i.cur);
+		RetlQueueBatch *batch = dlist_container(RetlQueueBatch, node, i.cur);
 
-		if (destination->nready == 0)
-		{
-			retl_secrets_wipe(destination->secrets);
-			destination->secrets = NULL;
-		}
+		batch->run->rescan = true;
+		retl_queue_forget(batch);
 	}
 }
 
@@ -327,14 +265,13 @@ retl_queue_wipe(void)
 static void
 forget_run(RetlQueueRun *run)
 {
-	RetlQueueDestination *destination = run->destination;
+	RetlDestination *destination = run->destination;
 
 	Assert(run->nknown == 0);
 	dlist_delete(&run->node);
 	hash_search(runs, &run->id, HASH_REMOVE, NULL);
-	/* the breaker's state is worth keeping as long as there is any run */
 	if (dlist_is_empty(&destination->runs))
-		forget_destination(destination);
+		retl_destination_forget(destination);
 }
 
 static RetlQueueRun *
@@ -347,7 +284,7 @@ find_run(const RetlLedgerRun *ledger)
 	{
 		memset(run, 0, sizeof(*run));
 		run->id = ledger->id;
-		run->destination = find_destination(ledger);
+		run->destination = retl_destination_find(ledger->destination);
 		run->next_due = DT_NOEND;
 		run->next_later = DT_NOEND;
 		run->rescan = true;
@@ -377,7 +314,7 @@ retl_queue_discover(TimestampTz now, bool thorough)
 	{
 		run = find_run(&ledger[i]);
 		run->seen = true;
-		run->enabled = ledger[i].enabled && refresh_destination(run->destination, &ledger[i], now);
+		run->enabled = ledger[i].enabled && retl_destination_refresh(run->destination, &ledger[i], now);
 		run->stopped = ledger[i].stopped;
 		run->quiesced = ledger[i].quiesced;
 		run->late = ledger[i].late;
@@ -470,11 +407,20 @@ wants_batches(const RetlQueueRun *run, TimestampTz now)
 		(!run->exhausted && run->nwaiting < WINDOW / 2);
 }
 
+/* When more may be loaded for a destination. */
+static TimestampTz
+load_from(const RetlDestination *destination, TimestampTz now)
+{
+	TimestampTz from = Max(retl_limiter_pause_end(&destination->limiter), destination->load_at);
+
+	return Max(from, retl_limiter_quota_from(&destination->limiter, now));
+}
+
 /* Whether a destination has so little loaded that it should have more. */
 static bool
-wants_bodies(const RetlQueueDestination *destination, TimestampTz now)
+wants_bodies(const RetlDestination *destination, TimestampTz now)
 {
-	if (now < destination->limiter.paused_until)
+	if (now < load_from(destination, now))
 		return false;
 	if (destination->nready == 0)
 		return true;
@@ -488,9 +434,9 @@ retl_queue_wants_load(TimestampTz now)
 	dlist_iter	d;
 	dlist_iter	r;
 
-	dlist_foreach(d, &destination_list)
+	dlist_foreach(d, &retl_destinations)
 	{
-		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
+		RetlDestination *destination = dlist_container(RetlDestination, node, d.cur);
 
 		if (!wants_bodies(destination, now))
 			continue;
@@ -559,7 +505,7 @@ fill_window(RetlQueueRun *run, TimestampTz now)
 static void
 make_ready(RetlQueueBatch *batch)
 {
-	RetlQueueDestination *destination = batch->run->destination;
+	RetlDestination *destination = batch->run->destination;
 
 	dlist_delete(&batch->node);
 	batch->run->nwaiting--;
@@ -597,7 +543,7 @@ take_body(void *arg, int64 id, const char *request, size_t request_len, const ch
 
 /* Chooses what to load for a destination: its runs in turn. */
 static int
-choose(RetlQueueDestination *destination, int64 *ids, int room)
+choose(RetlDestination *destination, int64 *ids, int *rows, int room)
 {
 	int			count = 0;
 	int64		bytes = 0;
@@ -629,6 +575,7 @@ choose(RetlQueueDestination *destination, int64 *ids, int room)
 				(destination->ready_bytes + bytes >= READY_BYTES || loaded_bytes + bytes >= LOADED_BYTES))
 				return count;
 			run->chosen = node;
+			rows[count] = batch->ledger.records;
 			ids[count++] = batch->id;
 			bytes += batch->ledger.bytes;
 			any = true;
@@ -641,13 +588,14 @@ void
 retl_queue_load(TimestampTz now)
 {
 	int64	   *ids = palloc(sizeof(int64) * LOAD_BATCHES);
+	int		   *rows = palloc(sizeof(int) * LOAD_BATCHES);
 	int			count = 0;
 	dlist_iter	d;
 	dlist_iter	r;
 
-	dlist_foreach(d, &destination_list)
+	dlist_foreach(d, &retl_destinations)
 	{
-		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
+		RetlDestination *destination = dlist_container(RetlDestination, node, d.cur);
 		int			chosen;
 
 		if (!wants_bodies(destination, now))
@@ -659,17 +607,12 @@ retl_queue_load(TimestampTz now)
 			if (wants_batches(run, now))
 				fill_window(run, now);
 		}
-		chosen = choose(destination, ids + count, LOAD_BATCHES - count);
+		chosen = choose(destination, ids + count, rows, LOAD_BATCHES - count);
+		chosen = retl_destination_charge(destination, chosen, rows, now);
 		if (chosen == 0)
 			continue;
 		count += chosen;
-		if (destination->secrets == NULL || destination->secrets_at + SECRETS_MS * 1000L <= now)
-		{
-			retl_secrets_wipe(destination->secrets);
-			destination->secrets = NULL;
-			destination->secrets = retl_secrets_load(destination->id, queue_context);
-			destination->secrets_at = now;
-		}
+		retl_destination_load_secrets(destination, now);
 	}
 	if (count == 0)
 		return;
@@ -692,7 +635,7 @@ retl_queue_load(TimestampTz now)
  * that many slow ones leave room for the others.
  */
 static bool
-has_room(const RetlQueueDestination *destination, int ndestinations)
+has_room(const RetlDestination *destination, int ndestinations)
 {
 	int			share = Max(RETL_HTTP_MAX_TRANSFERS / 2 / ndestinations, 1);
 
@@ -704,20 +647,26 @@ has_room(const RetlQueueDestination *destination, int ndestinations)
 RetlQueueBatch *
 retl_queue_next(TimestampTz now)
 {
-	int			ndestinations = Max((int) hash_get_num_entries(destinations), 1);
+	int			ndestinations = Max(retl_destination_count(), 1);
 
-	for (int i = 0; i < ndestinations && !dlist_is_empty(&destination_list); i++)
+	for (int i = 0; i < ndestinations && !dlist_is_empty(&retl_destinations); i++)
 	{
-		dlist_node *node = dlist_pop_head_node(&destination_list);
-		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, node);
+		dlist_node *node = dlist_pop_head_node(&retl_destinations);
+		RetlDestination *destination = dlist_container(RetlDestination, node, node);
 		RetlQueueBatch *batch;
 
-		dlist_push_tail(&destination_list, node);
-		if (destination->nready == 0 || retl_limiter_room(&destination->limiter, now) <= 0 ||
-			!has_room(destination, ndestinations))
+		dlist_push_tail(&retl_destinations, node);
+		if (destination->nready == 0 || !has_room(destination, ndestinations))
 			continue;
+		if (retl_limiter_has_quota(&destination->limiter) && retl_limiter_new_day(&destination->limiter, now))
+		{
+			drop_ready(destination);
+			continue;
+		}
 
 		batch = dlist_head_element(RetlQueueBatch, node, &destination->ready);
+		if (!retl_limiter_ready(&destination->limiter, batch->ledger.records, now))
+			continue;
 		if (batch->run->nhopeless >= RETL_QUEUE_HOPELESS_MOST)
 		{
 			drop_unsent(batch->run);
@@ -726,7 +675,7 @@ retl_queue_next(TimestampTz now)
 		dlist_delete(&batch->node);
 		destination->nready--;
 		destination->ready_bytes -= batch->body_len;
-		retl_limiter_take(&destination->limiter, now);
+		retl_limiter_take(&destination->limiter, batch->ledger.records, now);
 		batch->run->nin_flight++;
 		in_flight++;
 		batch->state = RETL_BATCH_IN_FLIGHT;
@@ -738,14 +687,14 @@ retl_queue_next(TimestampTz now)
 void
 retl_queue_put_back(RetlQueueBatch *batch, TimestampTz not_before)
 {
-	RetlQueueDestination *destination = batch->run->destination;
+	RetlDestination *destination = batch->run->destination;
 
 	Assert(batch->state == RETL_BATCH_IN_FLIGHT);
 	batch->state = RETL_BATCH_READY;
 	dlist_push_head(&destination->ready, &batch->node);
 	destination->nready++;
 	destination->ready_bytes += batch->body_len;
-	destination->limiter.in_flight--;
+	retl_limiter_give_back(&destination->limiter, batch->ledger.records);
 	batch->run->nin_flight--;
 	in_flight--;
 	retl_limiter_pause(&destination->limiter, not_before);
@@ -754,10 +703,10 @@ retl_queue_put_back(RetlQueueBatch *batch, TimestampTz not_before)
 void
 retl_queue_token_answered(int64 id, TimestampTz at)
 {
-	RetlQueueDestination *destination = hash_search(destinations, &id, HASH_FIND, NULL);
+	RetlDestination *destination = retl_destination_get(id);
 
 	if (destination != NULL)
-		destination->limiter.paused_until = Min(destination->limiter.paused_until, at);
+		retl_limiter_resume(&destination->limiter, at);
 	if (destination != NULL && destination->secrets != NULL)
 		destination->secrets->token = NULL; /* what it points to may be another one now */
 }
@@ -766,34 +715,33 @@ TimestampTz
 retl_queue_next_due(TimestampTz now)
 {
 	TimestampTz due = DT_NOEND;
-	int			ndestinations = Max((int) hash_get_num_entries(destinations), 1);
+	int			ndestinations = Max(retl_destination_count(), 1);
 	dlist_iter	d;
 	dlist_iter	r;
 
-	dlist_foreach(d, &destination_list)
+	dlist_foreach(d, &retl_destinations)
 	{
-		RetlQueueDestination *destination = dlist_container(RetlQueueDestination, node, d.cur);
-		bool		paused = now < destination->limiter.paused_until;
-		TimestampTz soonest = DT_NOEND;
+		RetlDestination *destination = dlist_container(RetlDestination, node, d.cur);
+		bool		paused = now < retl_limiter_pause_end(&destination->limiter);
+		TimestampTz from = load_from(destination, now);
 
 		/* where a request must end first, its end is what we wait for */
 		if (destination->nready > 0 && (paused || has_room(destination, ndestinations)))
-			soonest = retl_limiter_next(&destination->limiter, now);
+			due = Min(due, retl_limiter_next(&destination->limiter,
+											 dlist_head_element(RetlQueueBatch, node, &destination->ready)->ledger.records,
+											 now));
 		dlist_foreach(r, &destination->runs)
 		{
 			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
+			TimestampTz soonest = Min(run->next_due, run->next_later);
 
-			if (!may_send(run))
+			if (!may_send(run) || (from <= now && !wants_bodies(destination, now)))
 				continue;
-			if (paused || wants_bodies(destination, now))
-			{
-				if (run->nwaiting > 0 || wants_batches(run, now))
-					soonest = now;
-				soonest = Min(soonest, Min(run->next_due, run->next_later));
-			}
+			if (run->nwaiting > 0 || wants_batches(run, now))
+				soonest = now;
+			if (soonest != DT_NOEND)
+				due = Min(due, Max(soonest, from));
 		}
-		if (soonest != DT_NOEND)
-			due = Min(due, Max(soonest, destination->limiter.paused_until));
 	}
 	return due;
 }

@@ -26,38 +26,17 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
-#include "deliver/definition.h"
+#include "deliver/destination.h"
 #include "deliver/ledger.h"
-#include "deliver/limiter.h"
-#include "deliver/secret.h"
 
 /* After so many refusals in a row that are not for a record's sake, no more of a run is sent. */
 #define RETL_QUEUE_HOPELESS_MOST 100
-
-typedef struct RetlQueueDestination
-{
-	int64		id;				/* hash key */
-	dlist_node	node;			/* in the list of destinations */
-	dlist_head	runs;
-	dlist_head	ready;
-	int			nready;
-	int64		ready_bytes;
-	RetlLimiter limiter;
-
-	/* the definition, in a context of its own, replaced when it changes */
-	MemoryContext context;
-	uint32		destination_version;
-	uint32		connector_version;
-	RetlDefinition *definition;
-	RetlSecrets *secrets;
-	TimestampTz secrets_at;
-} RetlQueueDestination;
 
 typedef struct RetlQueueRun
 {
 	int64		id;				/* hash key */
 	dlist_node	node;			/* in its destination's list */
-	RetlQueueDestination *destination;
+	RetlDestination *destination;
 	dlist_head	waiting;
 	int			nwaiting;
 	dlist_head	later;
@@ -160,8 +139,5 @@ extern void retl_queue_run_state(const RetlLedgerRunState *state);
 
 /* When there is something to do next that is not under way: DT_NOEND: never, as far as is known. */
 extern TimestampTz retl_queue_next_due(TimestampTz now);
-
-/* Wipes secrets of destinations without work. */
-extern void retl_queue_wipe(void);
 
 #endif							/* RETL_QUEUE_H */

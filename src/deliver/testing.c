@@ -16,6 +16,7 @@
 #include "deliver/address.h"
 #include "deliver/bisect.h"
 #include "deliver/http.h"
+#include "deliver/limiter.h"
 #include "deliver/outcome.h"
 #include "deliver/response.h"
 
@@ -24,6 +25,8 @@ PG_FUNCTION_INFO_V1(retl_test_retry_after);
 PG_FUNCTION_INFO_V1(retl_test_outcome);
 PG_FUNCTION_INFO_V1(retl_test_bisect);
 PG_FUNCTION_INFO_V1(retl_test_response);
+PG_FUNCTION_INFO_V1(retl_test_limiter);
+PG_FUNCTION_INFO_V1(retl_test_limiter_windows);
 
 /* (address text, allowed text) -> why it is refused */
 Datum
@@ -116,6 +119,154 @@ retl_test_response(PG_FUNCTION_ARGS)
 		texts[i] = CStringGetTextDatum(psprintf("%s%s%s", kinds[verdicts[i].kind], verdicts[i].reason ? ": " : "",
 												verdicts[i].reason ? verdicts[i].reason : ""));
 	PG_RETURN_ARRAYTYPE_P(construct_array(texts, records, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static double
+limit_of(ArrayType *limits, int n)
+{
+	return ((float8 *) ARR_DATA_PTR(limits))[n];
+}
+
+static void
+configure(RetlLimiter *limiter, ArrayType *limits)
+{
+	RetlLimits	configured = {
+		.concurrency = (int) limit_of(limits, 0),
+		.requests = {limit_of(limits, 1), limit_of(limits, 2)},
+		.rows = {limit_of(limits, 3), limit_of(limits, 4)},
+		.requests_a_day = (int64) limit_of(limits, 5),
+		.rows_a_day = (int64) limit_of(limits, 6),
+	};
+
+	retl_limiter_configure(limiter, &configured, 1);
+}
+
+/*
+ * (limits float8[] {concurrency, requests a second, burst, rows a second, burst, requests a day, rows a day}, script text[])
+ * -> what each line of the script comes to. A line is a time in seconds, what happens, and a number:
+ *		send ROWS			"sent", or when it might be
+ *		ok, fail, busy SECONDS	an answer after that time; how it stands then
+ *		load ROWS			takes it from the quota: "loaded", or when it might be
+ *		stand 0				how it stands
+ */
+Datum
+retl_test_limiter(PG_FUNCTION_ARGS)
+{
+	RetlLimiter limiter = {0};
+	Datum	   *lines;
+	Datum	   *results;
+	int			count;
+
+	configure(&limiter, PG_GETARG_ARRAYTYPE_P(0));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &lines, NULL, &count);
+	results = palloc(sizeof(Datum) * count);
+	for (int i = 0; i < count; i++)
+	{
+		char		what[16];
+		double		at;
+		double		value;
+		TimestampTz now;
+		TimestampTz next;
+		const char *said;
+
+		if (sscanf(TextDatumGetCString(lines[i]), "%lf %15s %lf", &at, what, &value) != 3)
+			elog(ERROR, "line %d is none", i + 1);
+		now = (TimestampTz) (at * USECS_PER_SEC);
+		if (strcmp(what, "send") == 0)
+		{
+			next = retl_limiter_next(&limiter, (int) value, now);
+			said = next <= now ? "sent" : next == DT_NOEND ? "when another ends" :
+				psprintf("at %.3f", (double) next / USECS_PER_SEC);
+			if (next <= now)
+				retl_limiter_take(&limiter, (int) value, now);
+		}
+		else if (strcmp(what, "load") == 0)
+		{
+			next = retl_limiter_quota_from(&limiter, now);
+			said = next > now ? psprintf("at %.0f", (double) next / USECS_PER_SEC) :
+				retl_limiter_charge(&limiter, (int) value, now) ? "loaded" : "not today";
+		}
+		else
+		{
+			if (strcmp(what, "stand") != 0)
+			{
+				retl_limiter_answered(&limiter, strcmp(what, "ok") == 0 ? RETL_LIMITER_SUCCESS :
+									  strcmp(what, "busy") == 0 ? RETL_LIMITER_OVERLOAD : RETL_LIMITER_FAILURE,
+									  now - (TimestampTz) (value * USECS_PER_SEC), value, now);
+				if (limiter.in_flight > 0)
+					limiter.in_flight--;
+			}
+			said = psprintf("%d at a time, %s%s", limiter.pauses > 0 ? 1 : (int) limiter.window,
+							limiter.pauses == 0 ? "closed" : now < limiter.retry_at ? "open" : "half-open",
+							limiter.pauses > 0 && limiter.retry_at > now + 60 * USECS_PER_SEC ? " for too long" : "");
+		}
+		results[i] = CStringGetTextDatum(said);
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_array(results, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * (limits float8[] as above, rows int, seconds float8, pause float8) -> the most that was sent of what is allowed, over
+ * all windows of one second or more, where requests of so many records are sent whenever they may be, but
+ * for a rest in the middle; and the share of what the rates allow that was made use of.
+ */
+Datum
+retl_test_limiter_windows(PG_FUNCTION_ARGS)
+{
+	ArrayType  *limits = PG_GETARG_ARRAYTYPE_P(0);
+	int			rows = PG_GETARG_INT32(1);
+	double		seconds = PG_GETARG_FLOAT8(2);
+	double		pause = PG_GETARG_FLOAT8(3);
+	RetlLimiter limiter = {0};
+	double	   *sent = palloc(sizeof(double) * 1000000);
+	int			count = 0;
+	double		most = 0;
+	TimestampTz now = 1;
+	TimestampTz end = (TimestampTz) (seconds * USECS_PER_SEC);
+	Datum		results[2];
+
+	configure(&limiter, limits);
+	while (now < end && count < 1000000)
+	{
+		TimestampTz next = retl_limiter_next(&limiter, rows, now);
+
+		if (pause > 0 && now > end / 2)
+		{
+			now += (TimestampTz) (pause * USECS_PER_SEC);
+			end += (TimestampTz) (pause * USECS_PER_SEC);
+			pause = 0;
+			continue;
+		}
+		if (next > now)
+		{
+			now = next;
+			continue;
+		}
+		retl_limiter_take(&limiter, rows, now);
+		limiter.in_flight--;
+		sent[count++] = (double) now / USECS_PER_SEC;
+	}
+	for (int from = 0; from < count; from++)
+	{
+		for (int to = from; to < count; to++)
+		{
+			double		width = Max(sent[to] - sent[from], 1);
+
+			for (int kind = 0; kind < 2; kind++)
+			{
+				double		rate = limit_of(limits, 1 + 2 * kind);
+				double		number = (to - from + 1) * (kind == 0 ? 1.0 : rows);
+
+				if (rate > 0)
+					most = Max(most, number / (rate * width + limit_of(limits, 2 + 2 * kind)));
+			}
+		}
+	}
+	results[0] = Float8GetDatum(most);
+	results[1] = Float8GetDatum(count / seconds /
+								Min(limit_of(limits, 1) > 0 ? limit_of(limits, 1) : 1e9,
+									limit_of(limits, 3) > 0 ? limit_of(limits, 3) / rows : 1e9));
+	PG_RETURN_ARRAYTYPE_P(construct_array(results, 2, FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 #endif							/* RETL_TESTING */

@@ -119,6 +119,48 @@ retl_url_is_valid(const char *url, int len, const char **problem)
 
 /* ---- settings ---- */
 
+/* What every destination takes beside its connector's settings, which may declare one of them itself. */
+static const char delivery_settings[] =
+"{"
+"\"concurrency\": {\"type\": \"integer\", \"minimum\": 1, \"maximum\": 256,"
+" \"description\": \"Most requests under way at once\"},"
+"\"timeout\": {\"type\": \"number\", \"minimum\": 0.1, \"maximum\": 600,"
+" \"description\": \"Seconds that a request may take, from its dispatch to the end of its answer\"},"
+"\"requests_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000,"
+" \"description\": \"Most requests a second, over all mappings\"},"
+"\"rows_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000000,"
+" \"description\": \"Most records a second, over all mappings\"},"
+"\"burst\": {\"type\": \"number\", \"minimum\": 0.01, \"maximum\": 3600,"
+" \"description\": \"Seconds' worth of these rates that may be sent at once after a rest\"},"
+"\"requests_per_day\": {\"type\": \"number\", \"minimum\": 1, \"maximum\": 1000000000000,"
+" \"description\": \"Most requests a day, which begins at midnight UTC\"},"
+"\"rows_per_day\": {\"type\": \"number\", \"minimum\": 1, \"maximum\": 1000000000000,"
+" \"description\": \"Most records a day, which begins at midnight UTC\"}"
+"}";
+
+const char *
+retl_connector_delivery_settings(void)
+{
+	return delivery_settings;
+}
+
+RetlJson *
+retl_connector_declared(const RetlJson *connector)
+{
+	RetlJson   *own = retl_json_member(connector, "settings");
+	RetlJson   *common = retl_connector_parse(delivery_settings);
+	RetlJson   *declared = retl_json_object();
+
+	for (int i = 0; own != NULL && i < own->len; i++)
+		retl_json_set(declared, own->members[i].key, own->members[i].keylen, own->members[i].value);
+	for (int i = 0; i < common->len; i++)
+	{
+		if (retl_json_get(declared, common->members[i].key, common->members[i].keylen) == NULL)
+			retl_json_set(declared, common->members[i].key, common->members[i].keylen, common->members[i].value);
+	}
+	return declared;
+}
+
 static bool
 is_integer(const RetlJson *number)
 {
@@ -263,15 +305,14 @@ unknown_setting(const RetlJson *declared, const char *name)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("setting \"%s\" does not exist", name),
 			 nearest != NULL ? errhint("Perhaps you meant the setting \"%s\".", nearest) :
-			 count > 0 ? errhint("Settings of this connector are: %s.", list.data) :
-			 errhint("This connector has no settings.")));
+			 errhint("Settings of this connector are: %s.", list.data)));
 }
 
 char *
 retl_connector_settings(const char *definition, const char *settings)
 {
 	RetlJson   *connector = retl_connector_parse(definition);
-	RetlJson   *declared = retl_json_member(connector, "settings");
+	RetlJson   *declared = retl_connector_declared(connector);
 	char	   *error;
 	RetlJson   *given = retl_json_parse(settings, strlen(settings), &error);
 	RetlJson   *result = retl_json_object();
@@ -287,7 +328,7 @@ retl_connector_settings(const char *definition, const char *settings)
 		if (retl_json_get(declared, given->members[i].key, given->members[i].keylen) == NULL)
 			unknown_setting(declared, pnstrdup(given->members[i].key, given->members[i].keylen));
 	}
-	for (int i = 0; declared != NULL && i < declared->len; i++)
+	for (int i = 0; i < declared->len; i++)
 	{
 		const RetlJsonMember *setting = &declared->members[i];
 		char	   *name = pnstrdup(setting->key, setting->keylen);

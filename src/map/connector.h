@@ -36,6 +36,12 @@ extern RetlJson *retl_connector_parse(const char *definition);
  */
 extern char *retl_connector_settings(const char *definition, const char *settings);
 
+/* Settings that every destination takes, about delivery: their declarations, as JSON. */
+extern const char *retl_connector_delivery_settings(void);
+
+/* These and the connector's own, which come first. */
+extern RetlJson *retl_connector_declared(const RetlJson *connector);
+
 /* Names of secrets, and whether there is one of this name. */
 extern char **retl_connector_secrets(const char *definition, int *count);
 extern bool retl_connector_has_secret(const char *definition, const char *name);

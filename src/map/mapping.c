@@ -387,6 +387,22 @@ limit(const RetlJson *batch, const char *name, const RetlJson *settings)
 	return (int) Min(retl_json_double(value->text, value->len), PG_INT32_MAX);
 }
 
+/* No batch has more records than may be sent at once. */
+static int
+within_rate(int records, const RetlJson *settings)
+{
+	RetlJson   *rate = retl_json_member(settings, "rows_per_second");
+	RetlJson   *burst = retl_json_member(settings, "burst");
+	double		most;
+
+	if (rate == NULL || rate->type != RETL_JSON_NUMBER)
+		return records;
+	most = retl_json_double(rate->text, rate->len);
+	if (burst != NULL && burst->type == RETL_JSON_NUMBER)
+		most *= retl_json_double(burst->text, burst->len);
+	return most >= records ? records : Max((int) most, 1);
+}
+
 static void
 set_limits(RetlMapping *mapping, const RetlJson *action, const RetlJson *settings, int batch_size)
 {
@@ -404,6 +420,7 @@ set_limits(RetlMapping *mapping, const RetlJson *action, const RetlJson *setting
 				 errmsg("batch size %d is out of range", batch_size < 0 ? batch_size : mapping->batch_records),
 				 maximum > 0 ? errhint("Requests of this action carry 1 to %d records.", maximum) :
 				 errhint("A request carries one record at least.")));
+	mapping->batch_records = within_rate(mapping->batch_records, settings);
 }
 
 static void

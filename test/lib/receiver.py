@@ -15,6 +15,7 @@ POST /_control {"rules": [rule, ..], "add": bool, "clear_log": bool}
     sets (or adds to) the rules. The first rule that matches a request and is
     not used up decides. A rule:
       when: path, method, match (of the body) (regular expressions, searched), match_headers {name: expression},
+            over n (while more than n are under way, this one included),
             skip n (let the first n that match pass), times n (then it is used up; default: for ever)
       what: status, headers {name: value}, body, reason
             delay seconds                before the answer
@@ -76,7 +77,7 @@ class Request:
 
 
 class Rule:
-    KNOWN = {"path", "method", "match", "match_headers", "skip", "times", "status", "headers", "body", "reason",
+    KNOWN = {"path", "method", "match", "match_headers", "over", "skip", "times", "status", "headers", "body", "reason",
              "delay", "hang", "close", "reset", "cut", "unframed", "slow", "huge", "endless", "gzip_bomb", "redirect",
              "informational", "raw", "chunked", "close_after"}
 
@@ -91,8 +92,10 @@ class Rule:
     def needs_body(self):
         return "match" in self.what
 
-    def matches(self, request):
+    def matches(self, request, open_requests):
         what = self.what
+        if open_requests + 1 <= what.get("over", 0):
+            return False
         if "path" in what and not re.search(what["path"], request.path):
             return False
         if "method" in what and not re.search(what["method"], request.method):
@@ -104,9 +107,9 @@ class Rule:
                 return False
         return True
 
-    def take(self, request):
+    def take(self, request, open_requests=0):
         """Whether it applies now; counts."""
-        if self.used >= self.what.get("times", float("inf")) or not self.matches(request):
+        if self.used >= self.what.get("times", float("inf")) or not self.matches(request, open_requests):
             return False
         self.seen += 1
         if self.seen <= self.what.get("skip", 0):
@@ -182,9 +185,9 @@ class Receiver:
         """The rule for a request; early ones are taken before its body is read."""
         for rule in self.rules:
             if rule.what.get("close") in ("early", "headers") and not rule.needs_body():
-                if early and rule.take(request):
+                if early and rule.take(request, self.open_requests):
                     return rule.what
-            elif not early and rule.take(request):
+            elif not early and rule.take(request, self.open_requests):
                 return rule.what
         return None if early else {}
 
