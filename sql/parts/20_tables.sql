@@ -168,6 +168,8 @@ CREATE TABLE retl.mapping_version (
   max_change_percent numeric NOT NULL,
   brake_min_rows int NOT NULL,
   allow_empty boolean NOT NULL,
+  max_attempts int,
+  max_age interval,
   resend text NOT NULL DEFAULT 'none',
   created_at timestamptz NOT NULL DEFAULT now(),
   created_by regrole NOT NULL,
@@ -185,6 +187,8 @@ COMMENT ON COLUMN retl.mapping_version.max_delete_percent IS 'Brake: share of ro
 COMMENT ON COLUMN retl.mapping_version.max_change_percent IS 'Brake: share of rows updated above which a run is held';
 COMMENT ON COLUMN retl.mapping_version.brake_min_rows IS 'Fewer rows than this never trip a share';
 COMMENT ON COLUMN retl.mapping_version.allow_empty IS 'Whether a model without rows may delete everything';
+COMMENT ON COLUMN retl.mapping_version.max_attempts IS 'Attempts at a request before its records fail; NULL: 15 of those that are answered, no limit of the others';
+COMMENT ON COLUMN retl.mapping_version.max_age IS 'How long after its first attempt a request is tried; NULL: no limit';
 COMMENT ON COLUMN retl.mapping_version.resend IS 'What the first run of it sends again: none, changed (rows of which something else is sent than by the version before), all';
 COMMENT ON COLUMN retl.mapping_version.created_at IS 'When made';
 COMMENT ON COLUMN retl.mapping_version.created_by IS 'Who made it';
@@ -391,6 +395,7 @@ CREATE TABLE retl.batch (
   status text NOT NULL DEFAULT 'pending',
   attempts int NOT NULL DEFAULT 0,
   next_attempt_at timestamptz,
+  first_attempt_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
   failed int NOT NULL DEFAULT 0,
@@ -413,6 +418,7 @@ COMMENT ON COLUMN retl.batch.idempotency_key IS 'Same on every attempt';
 COMMENT ON COLUMN retl.batch.status IS 'pending; delivered, partial, failed, canceled; split: replaced by other batches. What of a partial one is to be sent again is in other batches, too';
 COMMENT ON COLUMN retl.batch.attempts IS 'Attempts on record';
 COMMENT ON COLUMN retl.batch.next_attempt_at IS 'Not before this; NULL: at once';
+COMMENT ON COLUMN retl.batch.first_attempt_at IS 'When it was first tried; NULL also where that sufficed';
 COMMENT ON COLUMN retl.batch.created_at IS 'When planned';
 COMMENT ON COLUMN retl.batch.finished_at IS 'When its outcome was recorded';
 COMMENT ON COLUMN retl.batch.failed IS 'Records of it that failed';

@@ -71,10 +71,11 @@ CREATE FUNCTION retl.create_mapping(name text, model text, destination text, act
     records text[] DEFAULT '{added,updated}', filter text DEFAULT NULL, schedule text DEFAULT 'manual',
     enabled boolean DEFAULT false, batch_size int DEFAULT NULL, update_when text DEFAULT 'payload',
     max_delete_percent numeric DEFAULT 10, max_change_percent numeric DEFAULT 50, brake_min_rows int DEFAULT 100,
-    allow_empty boolean DEFAULT false, or_replace boolean DEFAULT false) RETURNS bigint
+    allow_empty boolean DEFAULT false, max_attempts int DEFAULT NULL, max_age interval DEFAULT NULL,
+    or_replace boolean DEFAULT false) RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_mapping';
-COMMENT ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, boolean) IS 'Creates a mapping: which rows of a model become what at a destination. name NULL: the action''s. It starts disabled. Returns its id';
-REVOKE ALL ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, int, interval, boolean) IS 'Creates a mapping: which rows of a model become what at a destination. name NULL: the action''s. It starts disabled. Returns its id';
+REVOKE ALL ON FUNCTION retl.create_mapping(text, text, text, text, json, text[], text, text, boolean, int, text, numeric, numeric, int, boolean, int, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION retl.enable_mapping(name text) RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_enable_mapping';

@@ -15,11 +15,12 @@ REVOKE ALL ON FUNCTION retl.alter_destination(text, jsonb, jsonb, regrole, text[
 CREATE FUNCTION retl.alter_mapping(name text, fields json DEFAULT NULL, records text[] DEFAULT NULL, filter text DEFAULT NULL,
     schedule text DEFAULT NULL, batch_size int DEFAULT NULL, update_when text DEFAULT NULL, max_delete_percent numeric DEFAULT NULL,
     max_change_percent numeric DEFAULT NULL, brake_min_rows int DEFAULT NULL, allow_empty boolean DEFAULT NULL,
+    max_attempts int DEFAULT NULL, max_age interval DEFAULT NULL,
     owner regrole DEFAULT NULL, resend text DEFAULT 'none', reset text[] DEFAULT '{}',
     model text DEFAULT NULL, destination text DEFAULT NULL, action text DEFAULT NULL) RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_alter_mapping';
-COMMENT ON FUNCTION retl.alter_mapping(text, json, text[], text, text, int, text, numeric, numeric, int, boolean, regrole, text, text[], text, text, text) IS 'Makes a new version of a mapping, in force from the next run on. resend: what that run sends again: none, changed (rows of which something else is sent than before), all; brakes apply. reset: attributes to clear (filter, batch_size). Model, destination and action cannot be changed: copy_mapping';
-REVOKE ALL ON FUNCTION retl.alter_mapping(text, json, text[], text, text, int, text, numeric, numeric, int, boolean, regrole, text, text[], text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION retl.alter_mapping(text, json, text[], text, text, int, text, numeric, numeric, int, boolean, int, interval, regrole, text, text[], text, text, text) IS 'Makes a new version of a mapping, in force from the next run on. resend: what that run sends again: none, changed (rows of which something else is sent than before), all; brakes apply. reset: attributes to clear (filter, batch_size, max_attempts, max_age). Model, destination and action cannot be changed: copy_mapping';
+REVOKE ALL ON FUNCTION retl.alter_mapping(text, json, text[], text, text, int, text, numeric, numeric, int, boolean, int, interval, regrole, text, text[], text, text, text) FROM PUBLIC;
 
 CREATE FUNCTION retl.copy_mapping(name text, new_name text, model text DEFAULT NULL, destination text DEFAULT NULL) RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_copy_mapping';

@@ -103,7 +103,7 @@ COMMENT ON COLUMN retl.destinations.altered_at IS 'When last altered';
 CREATE VIEW retl.mappings WITH (security_barrier) AS
 SELECT m.id, m.name, m.owner, o.name AS model, d.name AS destination, d.connector, m.action, m.enabled, m.schedule,
        v.records, v.filter, CASE WHEN a.own THEN v.fields END AS fields, v.batch_size, v.update_when,
-       v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, m.version,
+       v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, v.max_attempts, v.max_age, m.version,
        s.cursor AS synced_to, s.active_run, m.created_at, m.altered_at
   FROM retl.mapping m
   JOIN retl.mapping_version v ON v.mapping OPERATOR(pg_catalog.=) m.id AND v.version OPERATOR(pg_catalog.=) m.version
@@ -132,6 +132,8 @@ COMMENT ON COLUMN retl.mappings.max_delete_percent IS 'Brake: share of rows dele
 COMMENT ON COLUMN retl.mappings.max_change_percent IS 'Brake: share of rows updated above which a run is held';
 COMMENT ON COLUMN retl.mappings.brake_min_rows IS 'Fewer rows than this never trip a share';
 COMMENT ON COLUMN retl.mappings.allow_empty IS 'Whether a model without rows may delete everything';
+COMMENT ON COLUMN retl.mappings.max_attempts IS 'Attempts at a request before its records fail; NULL: 15 of those that are answered, no limit of the others';
+COMMENT ON COLUMN retl.mappings.max_age IS 'How long after its first attempt a request is tried, and how long a destination that accepts nothing is; NULL: no limit';
 COMMENT ON COLUMN retl.mappings.version IS 'Version; an edit makes a new one';
 COMMENT ON COLUMN retl.mappings.synced_to IS 'Snapshot of the model up to which changes are planned; NULL: never synced';
 COMMENT ON COLUMN retl.mappings.active_run IS 'The run under way, if any';

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "api/api.h"
 #include "api/parts.h"
@@ -36,6 +37,8 @@ enum
 	ARG_MAX_CHANGE_PERCENT,
 	ARG_BRAKE_MIN_ROWS,
 	ARG_ALLOW_EMPTY,
+	ARG_MAX_ATTEMPTS,
+	ARG_MAX_AGE,
 	ARG_OWNER,
 	ARG_RESEND,
 	ARG_RESET,
@@ -81,24 +84,50 @@ resend_argument(FunctionCallInfo fcinfo)
 static int
 reset(FunctionCallInfo fcinfo, RetlParts *def)
 {
+	static const struct
+	{
+		const char *name;
+		int			argument;
+	}			clearable[] = {
+		{"filter", ARG_FILTER},
+		{"batch_size", ARG_BATCH_SIZE},
+		{"max_attempts", ARG_MAX_ATTEMPTS},
+		{"max_age", ARG_MAX_AGE},
+	};
 	int			count;
 	char	  **names = retl_api_text_array(fcinfo, ARG_RESET, "reset", &count);
 
 	for (int i = 0; i < count; i++)
 	{
-		if (strcmp(names[i], "filter") == 0 && PG_ARGISNULL(ARG_FILTER))
-			def->filter = NULL;
-		else if (strcmp(names[i], "batch_size") == 0 && PG_ARGISNULL(ARG_BATCH_SIZE))
-			def->batch_size = 0;
-		else if (strcmp(names[i], "filter") == 0 || strcmp(names[i], "batch_size") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s is both given and reset", names[i])));
-		else
+		int			n;
+
+		for (n = 0; n < lengthof(clearable); n++)
+			if (strcmp(names[i], clearable[n].name) == 0)
+				break;
+		if (n == lengthof(clearable))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" cannot be reset", names[i]),
-					 errhint("Of a mapping, filter and batch_size can be.")));
+					 errhint("Of a mapping, filter, batch_size, max_attempts and max_age can be.")));
+		if (!PG_ARGISNULL(clearable[n].argument))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s is both given and reset", names[i])));
+		switch (clearable[n].argument)
+		{
+			case ARG_FILTER:
+				def->filter = NULL;
+				break;
+			case ARG_BATCH_SIZE:
+				def->batch_size = 0;
+				break;
+			case ARG_MAX_ATTEMPTS:
+				def->max_attempts = 0;
+				break;
+			default:
+				def->max_age = NULL;
+				break;
+		}
 	}
 	return count;
 }
@@ -133,6 +162,10 @@ overlay(FunctionCallInfo fcinfo, RetlParts *def)
 		def->brake_min_rows = PG_GETARG_INT32(ARG_BRAKE_MIN_ROWS);
 	if (GIVEN(ARG_ALLOW_EMPTY))
 		def->allow_empty = PG_GETARG_BOOL(ARG_ALLOW_EMPTY);
+	if (GIVEN(ARG_MAX_ATTEMPTS))
+		def->max_attempts = PG_GETARG_INT32(ARG_MAX_ATTEMPTS) > 0 ? PG_GETARG_INT32(ARG_MAX_ATTEMPTS) : -1;
+	if (GIVEN(ARG_MAX_AGE))
+		def->max_age = PG_GETARG_INTERVAL_P(ARG_MAX_AGE);
 #undef GIVEN
 	return given + reset(fcinfo, def);
 }

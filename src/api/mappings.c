@@ -9,6 +9,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "api/api.h"
 #include "api/parts.h"
@@ -42,6 +43,8 @@ enum
 	ARG_MAX_CHANGE_PERCENT,
 	ARG_BRAKE_MIN_ROWS,
 	ARG_ALLOW_EMPTY,
+	ARG_MAX_ATTEMPTS,
+	ARG_MAX_AGE,
 	ARG_OR_REPLACE
 };
 
@@ -76,6 +79,9 @@ read_arguments(FunctionCallInfo fcinfo, RetlParts *def)
 	def->brake_min_rows = retl_api_int32(fcinfo, ARG_BRAKE_MIN_ROWS, "brake_min_rows");
 	def->allow_empty = retl_api_bool(fcinfo, ARG_ALLOW_EMPTY, "allow_empty");
 
+	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS))
+		def->max_attempts = PG_GETARG_INT32(ARG_MAX_ATTEMPTS) > 0 ? PG_GETARG_INT32(ARG_MAX_ATTEMPTS) : -1;
+	def->max_age = PG_ARGISNULL(ARG_MAX_AGE) ? NULL : PG_GETARG_INTERVAL_P(ARG_MAX_AGE);
 	def->resend = "none";
 
 	if (def->name == NULL)

@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/datum.h"
 #include "utils/varlena.h"
 
@@ -45,6 +46,12 @@ check_percent(Datum given, const char *name)
 				 errhint("100 never holds a run, 0 holds every one of brake_min_rows rows or more.")));
 }
 
+static double
+interval_ms(const Interval *interval)
+{
+	return interval->time / 1000.0 + (interval->day + 30.0 * interval->month) * SECS_PER_DAY * 1000.0;
+}
+
 static void
 check_values(const RetlParts *def)
 {
@@ -61,6 +68,16 @@ check_values(const RetlParts *def)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be between 1 and %d", MAX_BATCH_SIZE),
 				 errhint("Leave it out for what the destination is best at.")));
+	if (def->max_attempts < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_attempts must be 1 or more"),
+				 errhint("Leave it out for the default: no limit while the destination cannot be reached.")));
+	if (def->max_age != NULL && interval_ms(def->max_age) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_age must be longer than nothing"),
+				 errhint("Leave it out for no limit.")));
 	if (def->brake_min_rows < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -288,13 +305,14 @@ retl_parts_load(int64 mapping, RetlParts *def)
 	Datum	   *records;
 	char	   *model;
 	char	   *destination;
+	Datum		max_age;
 	bool		isnull;
 
 	memset(def, 0, sizeof(*def));
 	retl_arg_int8(&args, mapping);
 	(void) retl_sql("SELECT m.name, m.action, v.fields::text, v.records, v.filter, m.schedule, coalesce(v.batch_size, 0),"
 					" v.update_when, v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty,"
-					" o.name, d.name"
+					" o.name, d.name, coalesce(v.max_attempts, 0), v.max_age"
 					" FROM retl.mapping m JOIN retl.mapping_version v ON v.mapping = m.id AND v.version = m.version"
 					" JOIN retl.model o ON o.id = m.model JOIN retl.destination d ON d.id = m.destination"
 					" WHERE m.id = $1", &args);
@@ -316,6 +334,13 @@ retl_parts_load(int64 mapping, RetlParts *def)
 	def->brake_min_rows = retl_result_int4(0, 11);
 	def->allow_empty = retl_result_bool(0, 12);
 	def->resend = "none";
+	def->max_attempts = retl_result_int4(0, 15);
+	max_age = retl_result_datum(0, 16, &isnull);
+	if (!isnull)
+	{
+		def->max_age = palloc(sizeof(Interval));
+		memcpy(def->max_age, DatumGetIntervalP(max_age), sizeof(Interval));
+	}
 	model = retl_result_text(0, 13);
 	destination = retl_result_text(0, 14);
 	(void) retl_api_find(RETL_OBJECT_MODEL, model, false, &def->model);
@@ -350,6 +375,8 @@ version_arguments(RetlArgs *args, const RetlParts *def, int64 mapping, int32 ver
 	retl_arg_bool(args, def->allow_empty);
 	retl_arg_text(args, def->filter);
 	retl_arg_text(args, def->resend);
+	retl_arg_datum(args, INT4OID, Int32GetDatum(def->max_attempts), def->max_attempts == 0);
+	retl_arg_datum(args, INTERVALOID, IntervalPGetDatum(def->max_age), def->max_age == NULL);
 }
 
 static void
@@ -359,8 +386,8 @@ insert_version(const RetlParts *def, int64 mapping, int32 version, Oid caller)
 
 	version_arguments(&args, def, mapping, version, caller);
 	(void) retl_sql("INSERT INTO retl.mapping_version (mapping, version, created_by, fields, records, batch_size,"
-					" update_when, max_delete_percent, max_change_percent, brake_min_rows, allow_empty, filter, resend)"
-					" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", &args);
+					" update_when, max_delete_percent, max_change_percent, brake_min_rows, allow_empty, filter, resend, max_attempts, max_age)"
+					" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)", &args);
 }
 
 int64
@@ -400,6 +427,7 @@ retl_parts_replace(const RetlParts *def, int64 mapping, Oid caller)
 					" AND v.batch_size IS NOT DISTINCT FROM $6 AND v.update_when = $7"
 					" AND v.max_delete_percent = $8 AND v.max_change_percent = $9"
 					" AND v.brake_min_rows = $10 AND v.allow_empty = $11 AND $13 = 'none'"
+					" AND v.max_attempts IS NOT DISTINCT FROM $14 AND v.max_age::text IS NOT DISTINCT FROM $15::text"
 					" FROM retl.mapping m JOIN retl.mapping_version v ON v.mapping = m.id AND v.version = m.version"
 					" WHERE m.id = $1 AND $2 = 0 AND $3 IS NOT NULL", &args);
 	version = retl_result_int4(0, 1);

@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "api/api.h"
 
 typedef struct RetlParts
@@ -28,6 +30,8 @@ typedef struct RetlParts
 	Datum		max_change_percent;
 	int32		brake_min_rows;
 	bool		allow_empty;
+	int32		max_attempts;	/* 0: NULL */
+	Interval   *max_age;		/* or NULL */
 	const char *resend;			/* none, changed, all: what a new version sends again */
 
 	RetlObject	model;

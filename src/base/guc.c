@@ -23,6 +23,8 @@ int			retl_naptime = 60;
 int			retl_snapshot_workers = 2;
 int			retl_delivery_workers = 4;
 int			retl_max_planned_kb = 64 * 1024;
+int			retl_retry_delay = 1000;
+int			retl_max_retry_delay = 300 * 1000;
 
 static bool check_networks(char **newval, void **extra, GucSource source);
 
@@ -89,6 +91,18 @@ static const struct
 		"Most bytes of requests that a run is planned ahead of delivery.",
 		NULL,
 		&retl_max_planned_kb, 64 * 1024, 64, MAX_KILOBYTES, GUC_UNIT_KB
+	},
+	{
+		"retl.retry_delay",
+		"Longest time before the first repetition of a request.",
+		"The time is random, and may be twice as long before each one that follows. A destination that says how long it wants to be left alone is obeyed.",
+		&retl_retry_delay, 1000, 1, 3600 * 1000, GUC_UNIT_MS
+	},
+	{
+		"retl.max_retry_delay",
+		"Longest time before any repetition of a request.",
+		NULL,
+		&retl_max_retry_delay, 300 * 1000, 1, 24 * 3600 * 1000, GUC_UNIT_MS
 	},
 };
 

@@ -33,6 +33,10 @@ extern int	retl_delivery_workers;
 /* How far planning may be ahead of delivery, in kB (retl.max_planned_bytes). */
 extern int	retl_max_planned_kb;
 
+/* What the first repetition of a request waits for at most, and any one, in ms. */
+extern int	retl_retry_delay;
+extern int	retl_max_retry_delay;
+
 /* Defines all settings; called once, from _PG_init. */
 extern void retl_guc_define(void);
 

@@ -205,12 +205,28 @@ describe(const RetlHttpAnswer *answer, const char *excerpt)
 	return MemoryContextStrdup(delivery_context, text);
 }
 
+/* How often and how long it is tried: the connector's exceptions, the mapping's limits, the server's delays. */
+static void
+retry_policy(const RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlRetryPolicy *policy)
+{
+	const RetlQueueRun *run = batch->run;
+	TimestampTz first = batch->ledger.first_attempt_at != 0 ? batch->ledger.first_attempt_at : answer->dispatched_at;
+
+	*policy = run->destination->definition->retry;
+	policy->base_ms = retl_retry_delay;
+	policy->cap_ms = retl_max_retry_delay;
+	if (run->max_attempts > 0)
+		policy->status_attempts = policy->fault_attempts = run->max_attempts;
+	policy->expired = run->max_age_ms > 0 &&
+		answer->dispatched_at + (TimestampTz) (answer->seconds * USECS_PER_SEC) >= TimestampTzPlusMilliseconds(first, run->max_age_ms);
+}
+
 /*
  * What the connector's rule makes of an answer, in place of what its status
  * means. *reason is in the current memory context.
  */
 static void
-apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *outcome, char **reason)
+apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, const RetlRetryPolicy *policy, RetlOutcome *outcome, char **reason)
 {
 	RetlDestination *destination = batch->run->destination;
 	const RetlJson *rule = batch->request != NULL ?
@@ -233,7 +249,7 @@ apply_rule(RetlQueueBatch *batch, const RetlHttpAnswer *answer, RetlOutcome *out
 		}
 	}
 	if (rule == NULL ||
-		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, &destination->definition->retry, batch->request, batch->body,
+		!retl_verdict_decide(rule, answer, batch->ledger.attempts + 1, policy, batch->request, batch->body,
 							 batch->body_len, records, &ruled, reason, &verdicts))
 		return;
 	*outcome = ruled;
@@ -271,12 +287,14 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	RetlQueueBatch *batch = answer->owner;
 	RetlQueueRun *run = batch->run;
 	RetlLedgerResult *result = &batch->result;
+	RetlRetryPolicy policy;
 	RetlOutcome outcome;
 	MemoryContext old = MemoryContextSwitchTo(request_context);
 	char	   *reason;
 
-	retl_outcome_decide(answer, batch->ledger.attempts + 1, &run->destination->definition->retry, &outcome);
-	apply_rule(batch, answer, &outcome, &reason);
+	retry_policy(batch, answer, &policy);
+	retl_outcome_decide(answer, batch->ledger.attempts + 1, &policy, &outcome);
+	apply_rule(batch, answer, &policy, &outcome, &reason);
 	if (answer->class == RETL_HTTP_ANSWERED && answer->status == 401 && run->destination->secrets != NULL &&
 		retl_request_oauth(run->destination->definition->authentication, run->destination->secrets) != NULL)
 	{

@@ -72,8 +72,9 @@ recall(RetlDestination *destination)
 	static RetlStatement statement = {
 		"SELECT s.day, s.requests_today, s.rows_today, s.failures, s.pauses, s.breaker_since, s.retry_at,"
 		" s.paused_until, coalesce(s.requests_left, 0), coalesce(s.rows_left, 0), s.saved_at, s.error,"
-		" s.saved_at <= coalesce((SELECT x.died_at FROM retl.sending x), '-infinity')"
-		" FROM retl.destination_state s WHERE s.destination = $1"
+		" s.saved_at <= coalesce((SELECT x.died_at FROM retl.sending x), '-infinity'),"
+		" coalesce(d.altered_at > s.saved_at, true)"
+		" FROM retl.destination_state s JOIN retl.destination d ON d.id = s.destination WHERE s.destination = $1"
 	};
 	RetlLimiter *limiter = &destination->limiter;
 	RetlArgs	args = {0};
@@ -90,14 +91,18 @@ recall(RetlDestination *destination)
 		limiter->requests_used = retl_result_int8(0, 2);
 		limiter->rows_used = retl_result_int8(0, 3);
 	}
-	limiter->failures = retl_result_int4(0, 4);
-	limiter->pauses = retl_result_int4(0, 5);
-	limiter->opened_at = result_time(6);
-	limiter->retry_at = result_time(7);
-	limiter->paused_until = result_time(8);
-	error = retl_result_text(0, 12);
-	if (error != NULL)
-		strlcpy(destination->error, error, sizeof(destination->error));
+	/* not where it was altered since: perhaps that is what was wrong */
+	if (!retl_result_bool(0, 14))
+	{
+		limiter->failures = retl_result_int4(0, 4);
+		limiter->pauses = retl_result_int4(0, 5);
+		limiter->opened_at = result_time(6);
+		limiter->retry_at = result_time(7);
+		limiter->paused_until = result_time(8);
+		error = retl_result_text(0, 12);
+		if (error != NULL)
+			strlcpy(destination->error, error, sizeof(destination->error));
+	}
 	if (retl_result_isnull(0, 11) || retl_result_bool(0, 13))
 		return;
 	limiter->requests.tokens = retl_result_float8(0, 9);

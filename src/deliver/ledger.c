@@ -29,11 +29,14 @@ retl_ledger_runs(RetlLedgerRun **runs)
 {
 	static RetlStatement statement = {
 		"SELECT r.id, r.mapping, m.destination, d.enabled AND m.enabled, r.stop_reason IS NOT NULL, r.quiesced,"
-		" r.planned OR r.phase >= 2, r.planned, r.open_batches, r.open_bytes, d.xmin, c.xmin"
+		" r.planned OR r.phase >= 2, r.planned, r.open_batches, r.open_bytes, d.xmin, c.xmin,"
+		" coalesce(v.max_attempts, 0), coalesce(extract(epoch FROM v.max_age) * 1000, 0)::bigint,"
+		" coalesce(r.delivering_since, 'infinity')"
 		" FROM retl.run r"
 		" JOIN retl.mapping m ON m.id = r.mapping"
 		" JOIN retl.destination d ON d.id = m.destination"
 		" JOIN retl.connector c ON c.name = d.connector"
+		" JOIN retl.mapping_version v ON v.mapping = r.mapping AND v.version = r.mapping_version"
 		" WHERE r.finished_at IS NULL AND r.status IN ('planning', 'delivering')"
 		" ORDER BY r.id"
 	};
@@ -44,6 +47,7 @@ retl_ledger_runs(RetlLedgerRun **runs)
 	for (int row = 0; row < count; row++)
 	{
 		RetlLedgerRun *run = &(*runs)[row];
+		bool		isnull;
 
 		run->id = retl_result_int8(row, 1);
 		run->mapping = retl_result_int8(row, 2);
@@ -57,6 +61,9 @@ retl_ledger_runs(RetlLedgerRun **runs)
 		run->open_bytes = retl_result_int8(row, 10);
 		run->destination_version = retl_result_oid(row, 11);
 		run->connector_version = retl_result_oid(row, 12);
+		run->max_attempts = retl_result_int4(row, 13);
+		run->max_age_ms = retl_result_int8(row, 14);
+		run->since = DatumGetTimestampTz(retl_result_datum(row, 15, &isnull));
 	}
 	return count;
 }
@@ -84,7 +91,8 @@ int
 retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limit, RetlLedgerBatch **batches)
 {
 	static RetlStatement statement = {
-		"SELECT b.id, b.records, b.bytes, b.attempts, b.idempotency_key"
+		"SELECT b.id, b.records, b.bytes, b.attempts, b.idempotency_key,"
+		" b.first_attempt_at"
 		" FROM retl.batch b"
 		" WHERE b.run = $1 AND b.stage = $2 AND b.id > $3 AND b.status = 'pending'"
 		" AND (b.next_attempt_at IS NULL OR b.next_attempt_at <= $4)"
@@ -105,12 +113,16 @@ retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limi
 	{
 		RetlLedgerBatch *batch = &(*batches)[row];
 		char	   *key = retl_result_text(row, 5);
+		bool		isnull;
+		Datum		first;
 
 		batch->id = retl_result_int8(row, 1);
 		batch->stage = stage;
 		batch->records = retl_result_int4(row, 2);
 		batch->bytes = retl_result_int4(row, 3);
 		batch->attempts = retl_result_int4(row, 4);
+		first = retl_result_datum(row, 6, &isnull);
+		batch->first_attempt_at = isnull ? 0 : DatumGetTimestampTz(first);
 		if (strlcpy(batch->key, key, sizeof(batch->key)) >= sizeof(batch->key))
 			elog(ERROR, "idempotency key of batch " INT64_FORMAT " is too long", batch->id);
 		pfree(key);
@@ -245,20 +257,21 @@ lock_runs(int count, RunSum *sums)
 		find_run(sums, count, retl_result_int8(row, 1))->locked = true;
 }
 
-void
+bool
 retl_ledger_fail(int64 run, const char *error)
 {
 	static RetlStatement statement = {
 		"UPDATE retl.run r SET stop_reason = $2, error_code = $3, error = $2,"
 		" hint = 'Look at the destination''s settings and secrets; what was not delivered is tried again by the next sync.'"
-		" WHERE r.id = $1 AND r.stop_reason IS NULL AND r.finished_at IS NULL"
+		" WHERE r.id = (SELECT x.id FROM retl.run x WHERE x.id = $1 AND x.stop_reason IS NULL AND x.finished_at IS NULL"
+		" FOR NO KEY UPDATE SKIP LOCKED)"
 	};
 	RetlArgs	args = {0};
 
 	retl_arg_int8(&args, run);
 	retl_arg_text(&args, error);
 	retl_arg_text(&args, unpack_sql_state(ERRCODE_CONNECTION_EXCEPTION));
-	retl_statement_run(&statement, &args);
+	return retl_statement_run(&statement, &args) > 0;
 }
 
 void
@@ -399,7 +412,8 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 		" http_status = ($3)[array_position($1, b.id)], error = ($4)[array_position($1, b.id)],"
 		" next_attempt_at = ($5)[array_position($1, b.id)], maybe = b.maybe OR ($6)[array_position($1, b.id)],"
 		" finished_at = CASE WHEN ($2)[array_position($1, b.id)] <> 'pending' THEN $7 END,"
-		" failed = ($8)[array_position($1, b.id)]"
+		" failed = ($8)[array_position($1, b.id)],"
+		" first_attempt_at = coalesce(b.first_attempt_at, ($9)[array_position($1, b.id)])"
 		" WHERE b.id = ANY ($1) AND b.finished_at IS NULL"
 	};
 	RetlArgs	args = {0};
@@ -410,6 +424,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	RetlArrayBuilder next;
 	RetlArrayBuilder maybe;
 	RetlArrayBuilder failed;
+	RetlArrayBuilder at;
 
 	retl_array_start(&ids, count);
 	retl_array_start(&statuses, count);
@@ -418,6 +433,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	retl_array_start(&next, count);
 	retl_array_start(&maybe, count);
 	retl_array_start(&failed, count);
+	retl_array_start(&at, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
@@ -431,6 +447,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 		retl_array_add_text(&errors, result->error);
 		retl_array_add(&next, TimestampTzGetDatum(result->next_attempt_at), result->kind != RETL_RETRY);
 		retl_array_add(&maybe, BoolGetDatum(result->maybe), false);
+		retl_array_add(&at, TimestampTzGetDatum(result->at), false);
 	}
 	if (ids.count == 0)
 		return;
@@ -442,6 +459,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	retl_arg_array(&args, &maybe, BOOLARRAYOID);
 	retl_arg_timestamptz(&args, now);
 	retl_arg_array(&args, &failed, INT4ARRAYOID);
+	retl_arg_array(&args, &at, TIMESTAMPTZARRAYOID);
 	if (retl_statement_run(&statement, &args) != ids.count)
 		elog(ERROR, "batches whose outcome is known are no longer pending");
 }
@@ -588,9 +606,9 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 	static RetlStatement insert = {
 		"WITH half AS ("
 		" INSERT INTO retl.batch (run, mapping, mapping_version, destination, stage, records, bytes,"
-		" idempotency_key, maybe, created_at, attempts, next_attempt_at)"
+		" idempotency_key, maybe, created_at, attempts, next_attempt_at, first_attempt_at)"
 		" SELECT b.run, b.mapping, b.mapping_version, b.destination, b.stage, $2, $3, $4, b.maybe, $5,"
-		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9"
+		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9, CASE WHEN $9 IS NOT NULL THEN b.first_attempt_at END"
 		" FROM retl.batch b WHERE b.id = $1 RETURNING id)"
 		" INSERT INTO retl.batch_body (batch, request, body, keys, operations)"
 		" SELECT half.id, coalesce($10::json, bb.request), $6, $7::json, $8 FROM half, retl.batch_body bb WHERE bb.batch = $1"

@@ -38,6 +38,9 @@ typedef struct RetlLedgerRun
 	int64		open_bytes;
 	uint32		destination_version;	/* these change when the rows do */
 	uint32		connector_version;
+	int			max_attempts;	/* of the mapping; 0: the default */
+	int64		max_age_ms;		/* 0: no limit */
+	TimestampTz since;			/* when there was something to deliver; DT_NOEND: not yet */
 } RetlLedgerRun;
 
 typedef struct RetlLedgerDestination
@@ -55,6 +58,7 @@ typedef struct RetlLedgerBatch
 	int			records;
 	int			bytes;
 	int			attempts;
+	TimestampTz first_attempt_at;	/* 0: there was none that failed */
 	char		key[RETL_IDEMPOTENCY_KEY_LIMIT + 1];
 } RetlLedgerBatch;
 
@@ -120,9 +124,9 @@ extern void retl_ledger_bodies(int count, const int64 *batches, RetlLedgerTakeBo
 
 /*
  * Stops a run that fails: what is not delivered becomes exceptions. After
- * outcomes of it were recorded in this transaction.
+ * outcomes of it were recorded in this transaction, or where nobody has it locked; false: somebody has.
  */
-extern void retl_ledger_fail(int64 run, const char *error);
+extern bool retl_ledger_fail(int64 run, const char *error);
 
 /*
  * A worker before us that noted that it sends, and never that all it sent is on

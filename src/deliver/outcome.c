@@ -172,7 +172,7 @@ later(const RetlHttpAnswer *answer, int attempt, int limit, const RetlRetryPolic
 {
 	int64		asked = -1;
 
-	if (limit > 0 && attempt >= limit)
+	if ((limit > 0 && attempt >= limit) || policy->expired)
 	{
 		outcome->kind = RETL_GAVE_UP;
 		return;

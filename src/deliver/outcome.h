@@ -38,6 +38,7 @@ typedef struct RetlRetryPolicy
 	int64		cap_ms;			/* to here */
 	int			status_attempts;	/* answers that say "later"; 0: no limit */
 	int			fault_attempts; /* requests that brought no answer; 0: no limit */
+	bool		expired;		/* it was tried for long enough */
 	int			nalso;			/* statuses that say "later" here, */
 	int		   *also;
 	int			nnever;			/* and those that do not */

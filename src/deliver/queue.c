@@ -151,6 +151,7 @@ retl_queue_retry(RetlQueueBatch *batch)
 {
 	RetlQueueRun *run = batch->run;
 	TimestampTz due = batch->result.next_attempt_at;
+	TimestampTz first = batch->result.at;
 
 	Assert(batch->state == RETL_BATCH_ANSWERED);
 	if (run->stopped || !run->enabled || run->nlater >= LATER_MOST)
@@ -162,6 +163,8 @@ retl_queue_retry(RetlQueueBatch *batch)
 	retl_queue_unload(batch);
 	free_result(batch);
 	batch->ledger.attempts++;
+	if (batch->ledger.first_attempt_at == 0)
+		batch->ledger.first_attempt_at = first;
 	batch->by_record = false;
 	batch->due = due;
 	batch->state = RETL_BATCH_LATER;
@@ -295,6 +298,17 @@ find_run(const RetlLedgerRun *ledger)
 	return run;
 }
 
+/* When the destination will have accepted nothing for longer than the mapping wants to wait. */
+static TimestampTz
+patience_end(const RetlQueueRun *run)
+{
+	TimestampTz opened_at = run->destination->limiter.opened_at;
+
+	if (run->max_age_ms == 0 || opened_at == 0 || run->open_batches == 0 || run->since == DT_NOEND)
+		return DT_NOEND;
+	return TimestampTzPlusMilliseconds(Max(opened_at, run->since), run->max_age_ms);
+}
+
 bool
 retl_queue_discover(TimestampTz now, bool thorough)
 {
@@ -319,6 +333,13 @@ retl_queue_discover(TimestampTz now, bool thorough)
 		run->quiesced = ledger[i].quiesced;
 		run->late = ledger[i].late;
 		run->open_batches = ledger[i].open_batches;
+		run->max_attempts = ledger[i].max_attempts;
+		run->max_age_ms = ledger[i].max_age_ms;
+		run->since = ledger[i].since;
+		if (!run->stopped && run->enabled && patience_end(run) <= now &&
+			retl_ledger_fail(run->id, psprintf("the destination accepted nothing for as long as max_age says: %s",
+											   run->destination->error)))
+			run->stopped = true;
 
 		if (run->stopped || !run->enabled)
 			drop_unsent(run);
@@ -735,6 +756,8 @@ retl_queue_next_due(TimestampTz now)
 			RetlQueueRun *run = dlist_container(RetlQueueRun, node, r.cur);
 			TimestampTz soonest = Min(run->next_due, run->next_later);
 
+			if (may_send(run))
+				due = Min(due, patience_end(run));
 			if (!may_send(run) || (from <= now && !wants_bodies(destination, now)))
 				continue;
 			if (run->nwaiting > 0 || wants_batches(run, now))

@@ -55,6 +55,9 @@ typedef struct RetlQueueRun
 	bool		quiesced;
 	bool		late;
 	int64		open_batches;
+	int			max_attempts;	/* as in the ledger */
+	int64		max_age_ms;
+	TimestampTz since;
 
 	int			stage;
 	int64		high_water;		/* batches up to here were seen */
