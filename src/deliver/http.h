@@ -22,7 +22,7 @@
 #define RETL_HTTP_MAX_TRANSFERS 512
 
 /* As much of an answer's body is read; the outcome is its status all the same. */
-#define RETL_HTTP_ANSWER_LIMIT (256 * 1024)
+#define RETL_HTTP_ANSWER_LIMIT (1024 * 1024)
 
 typedef struct RetlHttpHeader
 {

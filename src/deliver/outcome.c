@@ -237,7 +237,7 @@ retl_outcome_decide(const RetlHttpAnswer *answer, int attempt, const RetlRetryPo
 		outcome->kind = RETL_REJECTED;
 		outcome->maybe = status >= 500;
 	}
-	else if (status == 408 || status == 423 || status == 425 || status == 429 ||
+	else if (status == 408 || status == 421 || status == 423 || status == 425 || status == 429 ||
 			 (status < 500 && among(status, policy->also, policy->nalso)))
 		later(answer, attempt, policy->status_attempts, policy, outcome);
 	else if (status >= 500 && status < 600 &&

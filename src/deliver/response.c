@@ -456,15 +456,26 @@ about_records(int status)
 	return (status >= 200 && status < 300) || status == 400 || status == 413 || status == 422;
 }
 
+/* Whether a case may be about an answer with that status, whatever is in it. */
+static bool
+would_hold(const RetlJson *condition, int status)
+{
+	RetlJson   *wanted = retl_json_member(condition, "status");
+
+	return wanted != NULL ? status_is(wanted, status) : about_records(status);
+}
+
 bool
 retl_response_read(const RetlJson *rule, int status, const char *answer, size_t answer_len,
-				   const char *stored, const char *sent, size_t sent_len, int records, RetlVerdict *verdicts)
+				   const char *stored, const char *sent, size_t sent_len, int records, RetlVerdict *verdicts,
+				   bool *unreadable)
 {
 	Reading		reading = {.records = records, .verdicts = verdicts, .stored = stored, .body = sent, .body_len = sent_len};
 	RetlJson   *tree = NULL;
 	char	   *error;
 	int			cases = rule->type == RETL_JSON_ARRAY ? rule->len : 1;
 
+	*unreadable = false;
 	if (answer_len > 0 && answer_len <= PG_INT32_MAX && pg_verify_mbstr(PG_UTF8, answer, answer_len, true))
 		tree = retl_json_parse(answer, answer_len, &error);
 	for (int i = 0; i < cases; i++)
@@ -475,6 +486,8 @@ retl_response_read(const RetlJson *rule, int status, const char *answer, size_t 
 		/* that is for retl_response_next() */
 		if (retl_json_member(one, "next") != NULL)
 			continue;
+		if (reads && tree == NULL && answer_len > 0 && would_hold(retl_json_member(one, "when"), status))
+			*unreadable = true;
 		if (!holds(retl_json_member(one, "when"), tree, status) || (reads && tree == NULL) ||
 			(retl_json_member(retl_json_member(one, "when"), "status") == NULL && !about_records(status)))
 			continue;

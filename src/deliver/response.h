@@ -33,10 +33,11 @@ extern const RetlJson *retl_response_rule(const RetlJson *connector, const char 
 /*
  * Fills in a verdict for each record. "stored" is the request, or NULL, "sent" its stored body, in which records
  * are looked up that the answer names by a value of theirs. False: the rule does not
- * say anything about this answer.
+ * say anything about this answer. *unreadable: it would have, but what came is no JSON.
  */
 extern bool retl_response_read(const RetlJson *rule, int status, const char *answer, size_t answer_len,
-							   const char *stored, const char *sent, size_t sent_len, int records, RetlVerdict *verdicts);
+							   const char *stored, const char *sent, size_t sent_len, int records, RetlVerdict *verdicts,
+							   bool *unreadable);
 
 /*
  * The request that is to follow on this answer, in place of an outcome: the stored

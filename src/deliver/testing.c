@@ -107,13 +107,14 @@ retl_test_response(PG_FUNCTION_ARGS)
 	int			records = PG_GETARG_INT32(4);
 	RetlVerdict *verdicts = palloc0(sizeof(RetlVerdict) * records);
 	Datum	   *texts = palloc(sizeof(Datum) * records);
+	bool		unreadable;
 	char	   *error;
 	RetlJson   *rule = retl_json_parse(rule_text, strlen(rule_text), &error);
 	char	   *problem = rule != NULL ? retl_response_check(rule) : error;
 
 	if (problem != NULL)
 		elog(ERROR, "%s", problem);
-	if (!retl_response_read(rule, PG_GETARG_INT32(1), answer, strlen(answer), NULL, sent, strlen(sent), records, verdicts))
+	if (!retl_response_read(rule, PG_GETARG_INT32(1), answer, strlen(answer), NULL, sent, strlen(sent), records, verdicts, &unreadable))
 		PG_RETURN_NULL();
 	for (int i = 0; i < records; i++)
 		texts[i] = CStringGetTextDatum(psprintf("%s%s%s", kinds[verdicts[i].kind], verdicts[i].reason ? ": " : "",

@@ -29,14 +29,26 @@ retl_verdict_decide(const RetlJson *rule, const RetlHttpAnswer *answer, int atte
 {
 	RetlVerdict *read = palloc0(records * sizeof(RetlVerdict));
 	RetlOutcome later;
+	bool		unreadable;
 	int			counts[RETL_VERDICT_AGAIN + 1] = {0};
 
 	*reason = NULL;
 	*verdicts = NULL;
-	if (answer->class != RETL_HTTP_ANSWERED ||
-		!retl_response_read(rule, answer->status, answer->body, answer->body_capped ? 0 : answer->body_len,
-							stored, sent, sent_len, records, read))
+	if (answer->class != RETL_HTTP_ANSWERED)
 		return false;
+	if (!retl_response_read(rule, answer->status, answer->body, answer->body_len,
+							stored, sent, sent_len, records, read, &unreadable))
+	{
+		if (!unreadable || answer->status >= 300)
+			return false;
+
+		/* cut short, or not theirs: some may have been refused, so nobody was accepted */
+		retl_outcome_later(answer, attempt, policy, outcome);
+		outcome->maybe = true;
+		*reason = psprintf("the destination answered with status %d and something that is not JSON, which was to say what became of each record",
+						   answer->status);
+		return true;
+	}
 	for (int i = 0; i < records; i++)
 		counts[read[i].kind]++;
 

@@ -352,7 +352,13 @@ sub ask
 
 # Replaces the rules; see the head of receiver.py.
 sub rules { my ($self, @rules) = @_; return $self->ask('/_control', { rules => \@rules }); }
-sub clear { my ($self) = @_; return $self->ask('/_control', { clear_log => JSON::PP::true }); }
+sub clear
+{
+	my ($self) = @_;
+	$self->{read} = [];
+	$self->{read_to} = 0;
+	return $self->ask('/_control', { clear_log => JSON::PP::true });
+}
 sub release { my ($self) = @_; return $self->ask('/_release', {}); }
 sub state { my ($self) = @_; return $self->ask('/_state'); }
 
@@ -366,20 +372,20 @@ sub wait_for
 	return $self->ask("/_wait?$query");
 }
 
-# What arrived, from the log.
+# What arrived, from the log, of which only what is new is read.
 sub requests
 {
 	my ($self, $path) = @_;
-	my @requests;
 	open my $log, '<', $self->{log} or die "$self->{log}: $!";
+	seek $log, $self->{read_to} //= 0, 0;
 	while (my $line = readline $log)
 	{
+		last unless $line =~ /\n$/;
+		$self->{read_to} += length $line;
 		my $event = $json->decode($line);
-		next unless $event->{event} eq 'request';
-		next if defined $path && $event->{path} !~ $path;
-		push @requests, $event;
+		push @{ $self->{read} }, $event if $event->{event} eq 'request';
 	}
-	return @requests;
+	return grep { !defined $path || $_->{path} =~ $path } @{ $self->{read} };
 }
 
 1;
