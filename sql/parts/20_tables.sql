@@ -446,6 +446,8 @@ CREATE TABLE retl.attempt (
   at timestamptz NOT NULL,
   seconds float8 NOT NULL,
   http_status int,
+  bytes int NOT NULL,
+  answer_bytes int NOT NULL,
   error text,
   answer text,
   PRIMARY KEY (batch, attempt)
@@ -457,7 +459,9 @@ COMMENT ON COLUMN retl.attempt.at IS 'When dispatched';
 COMMENT ON COLUMN retl.attempt.seconds IS 'How long it took';
 COMMENT ON COLUMN retl.attempt.http_status IS 'Status; NULL: no answer';
 COMMENT ON COLUMN retl.attempt.error IS 'What went wrong, if anything';
-COMMENT ON COLUMN retl.attempt.answer IS 'Start of the answer''s body, where it was not a plain success';
+COMMENT ON COLUMN retl.attempt.answer IS 'Beginning of the answer''s body, secrets masked';
+COMMENT ON COLUMN retl.attempt.bytes IS 'Length of the body as it was sent; 0: it was not sent';
+COMMENT ON COLUMN retl.attempt.answer_bytes IS 'Length of the answer''s body, as much as was read';
 
 CREATE TABLE retl.exception (
   mapping bigint NOT NULL REFERENCES retl.mapping ON DELETE CASCADE,

@@ -205,7 +205,7 @@ SELECT b.id, b.run, m.name AS mapping, d.name AS destination, b.status,
        CASE b.stage WHEN 0 THEN 'upsert' ELSE 'delete' END AS stage,
        b.records, b.bytes, b.attempts, b.failed, b.http_status, CASE WHEN a.own THEN b.error END AS error,
        b.next_attempt_at, b.created_at, b.finished_at, b.idempotency_key, b.mapping_version,
-       CASE WHEN a.own THEN y.keys END AS keys
+       CASE WHEN a.own THEN y.keys END AS keys, CASE WHEN a.own THEN y.operations END AS operations
   FROM retl.batch b
   JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) b.mapping
   JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
@@ -214,6 +214,7 @@ SELECT b.id, b.run, m.name AS mapping, d.name AS destination, b.status,
  CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
                          OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) a
  WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON COLUMN retl.batches.operations IS 'What they are, in this order, a letter each: a(dded), u(pdated), d(eleted); NULL as keys is';
 COMMENT ON VIEW retl.batches IS 'Requests to destinations; those of mappings that the reader sees';
 COMMENT ON COLUMN retl.batches.id IS 'Number; requests of a run go out in this order';
 COMMENT ON COLUMN retl.batches.run IS 'Run';
@@ -233,6 +234,49 @@ COMMENT ON COLUMN retl.batches.finished_at IS 'When its outcome was recorded';
 COMMENT ON COLUMN retl.batches.idempotency_key IS 'Same on every attempt';
 COMMENT ON COLUMN retl.batches.mapping_version IS 'Version of the mapping that made it';
 COMMENT ON COLUMN retl.batches.keys IS 'Keys of its records, in the order of the body; NULL: not for the reader, or cleared';
+
+CREATE VIEW retl.attempts WITH (security_barrier) AS
+SELECT a.batch, a.attempt, b.run, m.name AS mapping, d.name AS destination, a.at, a.seconds, a.bytes, a.http_status,
+       a.answer_bytes, CASE WHEN w.own THEN a.error END AS error, CASE WHEN w.own THEN a.answer END AS answer
+  FROM retl.attempt a
+  JOIN retl.batch b ON b.id OPERATOR(pg_catalog.=) a.batch
+  JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) b.mapping
+  JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
+  JOIN retl.destination d ON d.id OPERATOR(pg_catalog.=) b.destination
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+                         OR pg_catalog.pg_has_role(o.owner::pg_catalog.oid, 'USAGE') AS own) w
+ WHERE w.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW retl.attempts IS 'Every attempt at a request; those of mappings that the reader sees';
+COMMENT ON COLUMN retl.attempts.batch IS 'Request, as retl.batches has it';
+COMMENT ON COLUMN retl.attempts.attempt IS 'Number, from 1';
+COMMENT ON COLUMN retl.attempts.run IS 'Run';
+COMMENT ON COLUMN retl.attempts.mapping IS 'Mapping';
+COMMENT ON COLUMN retl.attempts.destination IS 'Destination';
+COMMENT ON COLUMN retl.attempts.at IS 'When it was dispatched';
+COMMENT ON COLUMN retl.attempts.seconds IS 'How long it took';
+COMMENT ON COLUMN retl.attempts.bytes IS 'Length of the body as it was sent; 0: it was not sent';
+COMMENT ON COLUMN retl.attempts.http_status IS 'Status of the answer; NULL: there was none';
+COMMENT ON COLUMN retl.attempts.answer_bytes IS 'Length of the answer''s body, as much as was read';
+COMMENT ON COLUMN retl.attempts.error IS 'What went wrong, if anything; NULL also where it is not for the reader';
+COMMENT ON COLUMN retl.attempts.answer IS 'Beginning of the answer''s body, secrets masked; NULL also where it is not for the reader';
+
+CREATE FUNCTION retl.find_requests(mapping text, key json, OUT batch bigint, OUT run bigint, OUT operation text, OUT status text,
+    OUT attempt int, OUT at timestamptz, OUT seconds float8, OUT http_status int, OUT error text, OUT answer text,
+    OUT idempotency_key text) RETURNS SETOF record
+  LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+  -- most requests do not have the text of the key in them, which is quicker to see than their keys
+  SELECT b.id, b.run, k.operation, b.status, a.attempt, a.at, a.seconds, a.http_status, coalesce(a.error, b.error), a.answer, b.idempotency_key
+    FROM retl.batches b
+   CROSS JOIN LATERAL (SELECT CASE substr(b.operations, x.n::int, 1) WHEN 'a' THEN 'added' WHEN 'u' THEN 'updated' ELSE 'deleted' END AS operation
+                         FROM json_array_elements(b.keys) WITH ORDINALITY x (value, n)
+                        WHERE x.value::jsonb = find_requests.key::jsonb LIMIT 1) k
+    LEFT JOIN retl.attempts a ON a.batch = b.id
+   WHERE b.mapping = find_requests.mapping
+     AND (find_requests.key::text !~ '^(-?[0-9]+|"[A-Za-z0-9_@.:+-]*")$' OR strpos(b.keys::text, find_requests.key::text) > 0)
+   ORDER BY b.id, a.attempt;
+END;
+COMMENT ON FUNCTION retl.find_requests(text, json) IS 'Which requests of a mapping carried a key, and what was answered: a row for each attempt. A key is a value, or an object by column for composite keys. Shows what the views retl.batches and retl.attempts show the caller';
 
 CREATE VIEW retl.failed_rows WITH (security_barrier) AS
 SELECT m.name AS mapping, CASE WHEN a.own THEN e.key::pg_catalog.json END AS key, e.operation, e.reason, e.http_status,

@@ -9,6 +9,9 @@
 
 #include "deliver/answer.h"
 
+/* What is read of a body beyond what is kept; base64 among it. */
+#define LONGEST_SECRET (96 * 1024)
+
 char *
 retl_answer_clean(MemoryContext context, const char *text, size_t len, size_t most)
 {
@@ -33,6 +36,23 @@ retl_answer_clean(MemoryContext context, const char *text, size_t len, size_t mo
 		}
 	}
 	return copy;
+}
+
+char *
+retl_answer_excerpt(MemoryContext context, const RetlHttpAnswer *answer, const RetlSecrets *secrets, size_t most)
+{
+	char	   *text;
+	size_t		len;
+
+	if (answer->body_len == 0)
+		return NULL;
+	/* cut after masking: of a secret that is cut through, nothing would be recognized */
+	text = retl_answer_clean(context, answer->body, answer->body_len, most + LONGEST_SECRET);
+	retl_secrets_mask(secrets, text);
+	len = strlen(text);
+	if (len > most)
+		text[pg_mbcliplen(text, len, most)] = '\0';
+	return text;
 }
 
 char *

@@ -309,17 +309,12 @@ take_answer(const RetlHttpAnswer *answer, TimestampTz now)
 	result->http_status = answer->status;
 	result->at = answer->dispatched_at;
 	result->seconds = answer->seconds;
+	result->answer_bytes = answer->body_len;
+	result->answer = retl_answer_excerpt(delivery_context, answer, run->destination->secrets,
+										 outcome.kind == RETL_ACCEPTED ? RETL_ANSWER_KEPT_ACCEPTED : RETL_ANSWER_KEPT);
 	if (outcome.kind != RETL_ACCEPTED)
 	{
-		char	   *excerpt = NULL;
-
-		if (answer->body_len > 0)
-		{
-			excerpt = retl_answer_clean(delivery_context, answer->body, answer->body_len, RETL_ANSWER_KEPT);
-			retl_secrets_mask(run->destination->secrets, excerpt);
-		}
-		result->answer = excerpt;
-		result->error = reason != NULL ? MemoryContextStrdup(delivery_context, reason) : describe(answer, excerpt);
+		result->error = reason != NULL ? MemoryContextStrdup(delivery_context, reason) : describe(answer, result->answer);
 		retl_secrets_mask(run->destination->secrets, unconstify(char *, result->error));
 	}
 	MemoryContextSwitchTo(old);
@@ -456,6 +451,7 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 			keep_rendered(batch, &request);
 		request.timeout_ms = destination->definition->timeout_ms;
 		request.owner = batch;
+		result->bytes_sent = request.body_len;
 		if (!retl_http_submit(&request, &why))
 			refuse(batch, why, now);
 		RETL_FAULT("request_sent");

@@ -468,8 +468,8 @@ static void
 record_attempts(int count, RetlLedgerResult **results)
 {
 	static RetlStatement statement = {
-		"INSERT INTO retl.attempt (batch, attempt, at, seconds, http_status, error, answer)"
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+		"INSERT INTO retl.attempt (batch, attempt, at, seconds, http_status, error, answer, bytes, answer_bytes)"
+		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 	};
 	RetlArgs	args = {0};
 	RetlArrayBuilder batches;
@@ -479,6 +479,8 @@ record_attempts(int count, RetlLedgerResult **results)
 	RetlArrayBuilder http;
 	RetlArrayBuilder errors;
 	RetlArrayBuilder answers;
+	RetlArrayBuilder bytes;
+	RetlArrayBuilder answer_bytes;
 
 	retl_array_start(&batches, count);
 	retl_array_start(&attempts, count);
@@ -487,6 +489,8 @@ record_attempts(int count, RetlLedgerResult **results)
 	retl_array_start(&http, count);
 	retl_array_start(&errors, count);
 	retl_array_start(&answers, count);
+	retl_array_start(&bytes, count);
+	retl_array_start(&answer_bytes, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
@@ -498,6 +502,8 @@ record_attempts(int count, RetlLedgerResult **results)
 		retl_array_add(&http, Int32GetDatum(result->http_status), result->http_status == 0);
 		retl_array_add_text(&errors, result->error);
 		retl_array_add_text(&answers, result->answer);
+		retl_array_add(&bytes, Int32GetDatum(result->bytes_sent), false);
+		retl_array_add(&answer_bytes, Int32GetDatum(result->answer_bytes), false);
 	}
 	retl_arg_array(&args, &batches, INT8ARRAYOID);
 	retl_arg_array(&args, &attempts, INT4ARRAYOID);
@@ -506,6 +512,8 @@ record_attempts(int count, RetlLedgerResult **results)
 	retl_arg_array(&args, &http, INT4ARRAYOID);
 	retl_arg_array(&args, &errors, TEXTARRAYOID);
 	retl_arg_array(&args, &answers, TEXTARRAYOID);
+	retl_arg_array(&args, &bytes, INT4ARRAYOID);
+	retl_arg_array(&args, &answer_bytes, INT4ARRAYOID);
 	retl_statement_run(&statement, &args);
 }
 

@@ -74,7 +74,9 @@ typedef struct RetlLedgerResult
 	bool		maybe;
 	int			http_status;	/* 0: none */
 	const char *error;			/* or NULL */
-	const char *answer;			/* or NULL */
+	const char *answer;			/* its beginning, or NULL */
+	int64		answer_bytes;	/* as many were read */
+	int64		bytes_sent;		/* of the body */
 	TimestampTz at;
 	double		seconds;
 	TimestampTz next_attempt_at;	/* RETL_RETRY, and what is to be sent later of RETL_PARTIAL */

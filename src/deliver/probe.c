@@ -158,10 +158,8 @@ retl_probe_answered(const RetlHttpAnswer *http)
 	answer.seconds = http->seconds;
 	if (http->class != RETL_HTTP_ANSWERED)
 		answer.error = retl_answer_fault(probe->context, http);
-	if (http->body_len > 0)
-		answer.body = retl_answer_clean(probe->context, http->body, http->body_len, RETL_ANSWER_KEPT);
+	answer.body = retl_answer_excerpt(probe->context, http, probe->secrets, RETL_ANSWER_KEPT);
 	retl_secrets_mask(probe->secrets, answer.error);
-	retl_secrets_mask(probe->secrets, answer.body);
 	MemoryContextSwitchTo(caller);
 	retl_channel_answer(&probe->ticket, &answer);
 	end(probe);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base64.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "port.h"
@@ -160,6 +161,45 @@ retl_secrets_get(const RetlSecrets *secrets, const char *name, const char **faul
 	return NULL;
 }
 
+static void
+mask(char *text, const char *value, size_t len)
+{
+	if (len < MASK_LEAST)
+		return;
+	for (char *at = strstr(text, value); at != NULL; at = strstr(at + len, value))
+		memset(at, '*', len);
+}
+
+/*
+ * A secret within a longer text in base64, as basic authentication has it, in each of its three
+ * alignments: what stands for the secret's bytes alone.
+ */
+static void
+mask_base64(char *text, const char *value, size_t len)
+{
+	uint8	   *bytes = palloc(len + 2);
+	int			size = pg_b64_enc_len(len + 2) + 1;
+	char	   *encoded = palloc(size);
+
+	for (int before = 0; before < 3; before++)
+	{
+		static const int skipped[] = {0, 2, 3};
+		size_t		whole = (before + len) / 3 * 4;
+
+		memset(bytes, 0, before);
+		memcpy(bytes + before, value, len);
+		if (pg_b64_encode((const void *) bytes, before + len, encoded, size - 1) < 0)
+			continue;
+		encoded[whole] = '\0';
+		if (whole > skipped[before])
+			mask(text, encoded + skipped[before], whole - skipped[before]);
+	}
+	explicit_bzero(bytes, len + 2);
+	explicit_bzero(encoded, size);
+	pfree(bytes);
+	pfree(encoded);
+}
+
 void
 retl_secrets_mask(const RetlSecrets *secrets, char *text)
 {
@@ -170,8 +210,8 @@ retl_secrets_mask(const RetlSecrets *secrets, char *text)
 
 		if (len < MASK_LEAST)
 			continue;
-		for (char *at = strstr(text, value); at != NULL; at = strstr(at + len, value))
-			memset(at, '*', len);
+		mask(text, value, len);
+		mask_base64(text, value, len);
 	}
 }
 

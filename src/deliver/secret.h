@@ -35,7 +35,7 @@ extern RetlSecrets *retl_secrets_load(int64 destination, MemoryContext context);
 /* NULL when there is none of this name, or it could not be read (*fault says why). */
 extern const char *retl_secrets_get(const RetlSecrets *secrets, const char *name, const char **fault);
 
-/* Overwrites every occurrence of a secret in "text" with asterisks. */
+/* Overwrites every occurrence of a secret in "text", as it is or in base64, with asterisks. */
 extern void retl_secrets_mask(const RetlSecrets *secrets, char *text);
 
 /* Wipes and frees; NULL is fine. */
