@@ -400,9 +400,11 @@ CREATE TABLE retl.batch (
   finished_at timestamptz,
   failed int NOT NULL DEFAULT 0,
   maybe boolean NOT NULL DEFAULT false,
+  half_of bigint,
   http_status int,
   error text
 ) WITH (fillfactor = 70);
+CREATE INDEX batch_half ON retl.batch (half_of) WHERE half_of IS NOT NULL;
 CREATE INDEX batch_pending ON retl.batch (run, stage, id) WHERE status = 'pending';
 CREATE INDEX batch_run ON retl.batch (run);
 COMMENT ON TABLE retl.batch IS 'Ledger of requests to destinations, one row each';
@@ -423,6 +425,7 @@ COMMENT ON COLUMN retl.batch.created_at IS 'When planned';
 COMMENT ON COLUMN retl.batch.finished_at IS 'When its outcome was recorded';
 COMMENT ON COLUMN retl.batch.failed IS 'Records of it that failed';
 COMMENT ON COLUMN retl.batch.maybe IS 'The outcome of an attempt is unknown: the destination may have acted on it';
+COMMENT ON COLUMN retl.batch.half_of IS 'Of a half of a batch that was refused: that batch. The second half waits for the outcome of the first';
 COMMENT ON COLUMN retl.batch.http_status IS 'Status of the last answer';
 COMMENT ON COLUMN retl.batch.error IS 'What went wrong last';
 

@@ -375,6 +375,32 @@ refuse(RetlQueueBatch *batch, const char *why, TimestampTz now)
 	add_outcome(batch, now);
 }
 
+/*
+ * It was refused together with its other half, which was accepted by itself: no
+ * need to ask whether it is refused. A single record is sent all the same, as nothing fails untried.
+ */
+static void
+split_unsent(RetlQueueBatch *batch, TimestampTz now)
+{
+	RetlLimiter *limiter = &batch->run->destination->limiter;
+
+	batch->result.attempt = 0;
+	batch->result.kind = RETL_REJECTED;
+	batch->result.at = now;
+	batch->by_record = true;
+	add_outcome(batch, now);
+	retl_limiter_give_back(limiter, batch->ledger.records);
+	if (retl_limiter_has_quota(limiter))
+		retl_limiter_refund(limiter, batch->ledger.records);
+}
+
+static bool
+may_split_unsent(const RetlQueueBatch *batch)
+{
+	return batch->ledger.guilty && batch->ledger.records > 1 && batch->ledger.attempts == 0 &&
+		retl_bisect_body(batch->request, batch->body, batch->body_len, batch->ledger.records, batch->ledger.key) != NULL;
+}
+
 /* A body that was made for this attempt stays with its batch. */
 static void
 keep_rendered(RetlQueueBatch *batch, RetlHttpRequest *request)
@@ -440,7 +466,9 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 	RETL_FAULT("request_before_send");
 	old = MemoryContextSwitchTo(request_context);
 	CurrentResourceOwner = signature_owner;
-	if (!have_token(batch, now))
+	if (may_split_unsent(batch))
+		split_unsent(batch, now);
+	else if (!have_token(batch, now))
 		 /* it waits, or has failed */ ;
 	else if (!retl_request_build(destination->definition->authentication, destination->secrets, batch->request, batch->body,
 							batch->body_len, batch->ledger.key, now, headers, &request, &error))
@@ -581,6 +609,8 @@ record(TimestampTz now)
 		nanswered--;
 		if (batch->result.halves != NULL)
 			batch->run->exhausted = false;
+		if (batch->ledger.half)
+			batch->run->rescan = true;
 		if (batch->result.kind == RETL_PARTIAL)
 			batch->run->next_due = Min(batch->run->next_due, batch->result.next_attempt_at);
 		if (batch->result.kind == RETL_RETRY)

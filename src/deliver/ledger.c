@@ -92,9 +92,14 @@ retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limi
 {
 	static RetlStatement statement = {
 		"SELECT b.id, b.records, b.bytes, b.attempts, b.idempotency_key,"
-		" b.first_attempt_at"
+		" b.first_attempt_at, b.half_of IS NOT NULL, b.half_of IS NOT NULL AND"
+		/* what was too large is not in one half alone */
+		" EXISTS (SELECT FROM retl.batch a JOIN retl.batch p ON p.id = a.half_of WHERE a.half_of = b.half_of"
+		" AND a.id < b.id AND a.status = 'delivered' AND p.http_status IS DISTINCT FROM 413)"
 		" FROM retl.batch b"
 		" WHERE b.run = $1 AND b.stage = $2 AND b.id > $3 AND b.status = 'pending'"
+		" AND (b.half_of IS NULL OR NOT EXISTS (SELECT FROM retl.batch a WHERE a.half_of = b.half_of AND a.id < b.id"
+		" AND a.status = 'pending'))"
 		" AND (b.next_attempt_at IS NULL OR b.next_attempt_at <= $4)"
 		" ORDER BY b.run, b.stage, b.id LIMIT $5"
 	};
@@ -122,6 +127,8 @@ retl_ledger_batches(int64 run, int stage, int64 after, TimestampTz now, int limi
 		batch->bytes = retl_result_int4(row, 3);
 		batch->attempts = retl_result_int4(row, 4);
 		first = retl_result_datum(row, 6, &isnull);
+		batch->half = retl_result_bool(row, 7);
+		batch->guilty = retl_result_bool(row, 8);
 		batch->first_attempt_at = isnull ? 0 : DatumGetTimestampTz(first);
 		if (strlcpy(batch->key, key, sizeof(batch->key)) >= sizeof(batch->key))
 			elog(ERROR, "idempotency key of batch " INT64_FORMAT " is too long", batch->id);
@@ -408,7 +415,7 @@ static void
 record_others(int count, RetlLedgerResult **results, TimestampTz now)
 {
 	static RetlStatement statement = {
-		"UPDATE retl.batch b SET status = ($2)[array_position($1, b.id)], attempts = b.attempts + 1,"
+		"UPDATE retl.batch b SET status = ($2)[array_position($1, b.id)], attempts = b.attempts + ($10)[array_position($1, b.id)],"
 		" http_status = ($3)[array_position($1, b.id)], error = ($4)[array_position($1, b.id)],"
 		" next_attempt_at = ($5)[array_position($1, b.id)], maybe = b.maybe OR ($6)[array_position($1, b.id)],"
 		" finished_at = CASE WHEN ($2)[array_position($1, b.id)] <> 'pending' THEN $7 END,"
@@ -425,6 +432,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	RetlArrayBuilder maybe;
 	RetlArrayBuilder failed;
 	RetlArrayBuilder at;
+	RetlArrayBuilder tried;
 
 	retl_array_start(&ids, count);
 	retl_array_start(&statuses, count);
@@ -434,6 +442,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	retl_array_start(&maybe, count);
 	retl_array_start(&failed, count);
 	retl_array_start(&at, count);
+	retl_array_start(&tried, count);
 	for (int i = 0; i < count; i++)
 	{
 		RetlLedgerResult *result = results[i];
@@ -448,6 +457,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 		retl_array_add(&next, TimestampTzGetDatum(result->next_attempt_at), result->kind != RETL_RETRY);
 		retl_array_add(&maybe, BoolGetDatum(result->maybe), false);
 		retl_array_add(&at, TimestampTzGetDatum(result->at), false);
+		retl_array_add(&tried, Int32GetDatum(result->attempt > 0 ? 1 : 0), false);
 	}
 	if (ids.count == 0)
 		return;
@@ -460,6 +470,7 @@ record_others(int count, RetlLedgerResult **results, TimestampTz now)
 	retl_arg_timestamptz(&args, now);
 	retl_arg_array(&args, &failed, INT4ARRAYOID);
 	retl_arg_array(&args, &at, TIMESTAMPTZARRAYOID);
+	retl_arg_array(&args, &tried, INT4ARRAYOID);
 	if (retl_statement_run(&statement, &args) != ids.count)
 		elog(ERROR, "batches whose outcome is known are no longer pending");
 }
@@ -495,6 +506,9 @@ record_attempts(int count, RetlLedgerResult **results)
 	{
 		RetlLedgerResult *result = results[i];
 
+		/* it was split without having been sent */
+		if (result->attempt == 0)
+			continue;
 		retl_array_add(&batches, Int64GetDatum(result->batch), false);
 		retl_array_add(&attempts, Int32GetDatum(result->attempt), false);
 		retl_array_add(&at, TimestampTzGetDatum(result->at), false);
@@ -505,6 +519,8 @@ record_attempts(int count, RetlLedgerResult **results)
 		retl_array_add(&bytes, Int32GetDatum(result->bytes_sent), false);
 		retl_array_add(&answer_bytes, Int32GetDatum(result->answer_bytes), false);
 	}
+	if (batches.count == 0)
+		return;
 	retl_arg_array(&args, &batches, INT8ARRAYOID);
 	retl_arg_array(&args, &attempts, INT4ARRAYOID);
 	retl_arg_array(&args, &at, TIMESTAMPTZARRAYOID);
@@ -614,9 +630,10 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 	static RetlStatement insert = {
 		"WITH half AS ("
 		" INSERT INTO retl.batch (run, mapping, mapping_version, destination, stage, records, bytes,"
-		" idempotency_key, maybe, created_at, attempts, next_attempt_at, first_attempt_at)"
+		" idempotency_key, maybe, created_at, attempts, next_attempt_at, first_attempt_at, half_of)"
 		" SELECT b.run, b.mapping, b.mapping_version, b.destination, b.stage, $2, $3, $4, b.maybe, $5,"
-		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9, CASE WHEN $9 IS NOT NULL THEN b.first_attempt_at END"
+		" CASE WHEN $9 IS NULL THEN 0 ELSE b.attempts END, $9, CASE WHEN $9 IS NOT NULL THEN b.first_attempt_at END,"
+		" CASE WHEN $11 THEN b.id END"
 		" FROM retl.batch b WHERE b.id = $1 RETURNING id)"
 		" INSERT INTO retl.batch_body (batch, request, body, keys, operations)"
 		" SELECT half.id, coalesce($10::json, bb.request), $6, $7::json, $8 FROM half, retl.batch_body bb WHERE bb.batch = $1"
@@ -647,6 +664,7 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 		else
 			retl_arg_null(&values, TIMESTAMPTZOID);
 		retl_arg_text(&values, half->request);
+		retl_arg_bool(&values, result->kind == RETL_REJECTED && result->halves->count == 2);
 		retl_statement_run(&insert, &values);
 		bytes += half->body_len;
 	}

@@ -59,6 +59,8 @@ typedef struct RetlLedgerBatch
 	int			bytes;
 	int			attempts;
 	TimestampTz first_attempt_at;	/* 0: there was none that failed */
+	bool		half;			/* of one that was refused, whose other half is waiting for this one */
+	bool		guilty;			/* the other half was accepted: what was refused is in here */
 	char		key[RETL_IDEMPOTENCY_KEY_LIMIT + 1];
 } RetlLedgerBatch;
 

@@ -141,7 +141,6 @@ retl_limiter_take(RetlLimiter *limiter, int rows, TimestampTz now)
 void
 retl_limiter_give_back(RetlLimiter *limiter, int rows)
 {
-	limiter->in_flight--;
 	bucket_give_back(&limiter->requests, 1);
 	bucket_give_back(&limiter->rows, rows);
 }

@@ -101,7 +101,7 @@ extern bool retl_limiter_ready(const RetlLimiter *limiter, int rows, TimestampTz
 /* When, if no other had to end first; DT_NOEND: one has to. */
 extern TimestampTz retl_limiter_next(const RetlLimiter *limiter, int rows, TimestampTz now);
 
-/* It is started; or, after all, it is not. */
+/* It is started, and one more in flight; what it took of the rates is given back when it is not sent, after all. */
 extern void retl_limiter_take(RetlLimiter *limiter, int rows, TimestampTz now);
 extern void retl_limiter_give_back(RetlLimiter *limiter, int rows);
 

@@ -716,6 +716,7 @@ retl_queue_put_back(RetlQueueBatch *batch, TimestampTz not_before)
 	destination->nready++;
 	destination->ready_bytes += batch->body_len;
 	retl_limiter_give_back(&destination->limiter, batch->ledger.records);
+	destination->limiter.in_flight--;
 	batch->run->nin_flight--;
 	in_flight--;
 	retl_limiter_pause(&destination->limiter, not_before);
