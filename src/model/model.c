@@ -197,7 +197,8 @@ retl_model_key_type(Oid type, int32 typmod, bool *as_text)
 		case CIDROID:
 		case MACADDROID:
 		case BPCHAROID:
-			return format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY);
+			/* without the flag bpchar would be "character", which is one of one character */
+			return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 		case TEXTOID:
 		case VARCHAROID:
 		case NAMEOID:

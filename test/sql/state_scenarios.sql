@@ -53,6 +53,21 @@ CALL retl.work();
 SELECT * FROM s.answer('m');
 CALL retl.work();
 
+\echo '# a key of char(n) is not cut to one character'
+CREATE TABLE s.padded (code char(5), v int);
+INSERT INTO s.padded VALUES ('abcde', 1), ('abcdf', 1), ('ab', 1);
+SELECT retl.create_model('padded', 's.padded', '{code}') IS NOT NULL AND s.mapping('padded', 'padded') IS NOT NULL AS made;
+SELECT retl.sync('padded') IS NOT NULL AS asked;
+CALL retl.work();
+SELECT operation, key, payload FROM s.answer('padded') ORDER BY key::text;
+CALL retl.work();
+UPDATE s.padded SET v = 2 WHERE code = 'ab';
+SELECT retl.sync('padded') IS NOT NULL AS asked;
+CALL retl.work();
+SELECT operation, key, payload FROM s.answer('padded');
+CALL retl.work();
+SELECT retl.drop_model('padded', cascade => true);
+
 \echo '# a model is executed once, whoever is due'
 CREATE FUNCTION s.heard() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE WARNING 'the model is executed'; RETURN true; END $$;
 SELECT retl.create_model('once', 'SELECT t.* FROM (SELECT s.heard() AS h OFFSET 0) h JOIN s.t ON h.h', '{id}') IS NOT NULL AS model;
