@@ -15,7 +15,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src
 # PostgreSQL's own headers warn under -Wunused-parameter and -Wsign-compare.
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = -lcurl
+SHLIB_LINK = -lcurl -lz -lzstd
 
 # Assertions of our own code and the named fault points that the tests drive.
 ifdef RETL_TESTING

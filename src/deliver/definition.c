@@ -41,6 +41,14 @@ connector_number(const RetlJson *connector, const RetlJson *settings, const char
 	return number(value, initial, least, most);
 }
 
+static const char *
+setting_text(const RetlJson *settings, const char *name)
+{
+	RetlJson   *value = retl_json_member(settings, name);
+
+	return value != NULL && value->type == RETL_JSON_STRING ? retl_json_cstring(value) : NULL;
+}
+
 /*
  * A rate. A setting says how many in a second, and "burst", as many seconds' worth, how many at once. A connector
  * says how many in a period, which is a limit of every period of that length: a part of it may come at
@@ -111,6 +119,7 @@ retl_definition_compile(const RetlLedgerDestination *destination)
 		(int) connector_number(connector, settings, "concurrency", CONCURRENCY_DEFAULT, 1, CONCURRENCY_MOST);
 	definition->timeout_ms =
 		(int) (connector_number(connector, settings, "timeout", TIMEOUT_DEFAULT_S, TIMEOUT_LEAST_S, TIMEOUT_MOST_S) * 1000);
+	definition->compression = retl_compression_named(setting_text(settings, "compression"));
 	definition->limits.requests = rate_of(connector, settings, "requests_per_second", "requests");
 	definition->limits.rows = rate_of(connector, settings, "rows_per_second", "rows");
 	definition->limits.requests_a_day = quota_of(connector, settings, "requests_per_day", "requests");

@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "base/json.h"
+#include "deliver/compress.h"
 #include "deliver/ledger.h"
 #include "deliver/limiter.h"
 #include "deliver/outcome.h"
@@ -26,6 +27,7 @@ typedef struct RetlDefinition
 	char	   *name;
 	int			timeout_ms;
 	RetlLimits	limits;
+	RetlCompression compression;
 	RetlRetryPolicy retry;
 	const RetlJson *connector;	/* all of it, for rules for answers */
 	RetlAuthentication *authentication;

@@ -475,6 +475,7 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 		refuse(batch, error, now);
 	else
 	{
+		retl_request_compress(destination->definition->compression, headers, &request);
 		if (request.body != NULL && request.body != batch->body)
 			keep_rendered(batch, &request);
 		request.timeout_ms = destination->definition->timeout_ms;

@@ -67,6 +67,7 @@ prepare(Probe *probe, const RetlChannelRequest *asked, TimestampTz now,
 	if (!retl_request_build(definition->authentication, probe->secrets, asked->request, asked->body,
 							strlen(asked->body), asked->key, now, headers, request, &error))
 		return error;
+	retl_request_compress(definition->compression, headers, request);
 	request->timeout_ms = Min(definition->timeout_ms, asked->timeout_ms);
 	request->owner = probe;
 	return NULL;

@@ -537,3 +537,23 @@ retl_request_build(const RetlAuthentication *authentication, const RetlSecrets *
 	}
 	return true;
 }
+
+void
+retl_request_compress(RetlCompression compression, RetlHttpHeader *headers, RetlHttpRequest *request)
+{
+	size_t		len;
+	char	   *compressed;
+
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		if (pg_strcasecmp(headers[i].name, "Content-Encoding") == 0)
+			return;
+	}
+	compressed = request->body != NULL ? retl_compress(compression, request->body, request->body_len, &len) : NULL;
+	if (compressed == NULL || !add(headers, request, "Content-Encoding", retl_compression_name(compression), false))
+		return;
+	if (request->body_secret)
+		explicit_bzero(unconstify(char *, request->body), request->body_len);
+	request->body = compressed;
+	request->body_len = len;
+}

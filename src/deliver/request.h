@@ -26,6 +26,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "deliver/compress.h"
 #include "deliver/http.h"
 #include "deliver/oauth.h"
 #include "deliver/secret.h"
@@ -59,5 +60,11 @@ extern bool retl_request_build(const RetlAuthentication *authentication, const R
 							   const char *stored, const char *body, size_t body_len,
 							   const char *idempotency_key, TimestampTz now,
 							   RetlHttpHeader *headers, RetlHttpRequest *request, char **error);
+
+/*
+ * Compresses the body of a request that was built, where that makes it shorter and it is
+ * not encoded already, in the current memory context.
+ */
+extern void retl_request_compress(RetlCompression compression, RetlHttpHeader *headers, RetlHttpRequest *request);
 
 #endif							/* RETL_REQUEST_H */

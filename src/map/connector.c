@@ -126,6 +126,8 @@ static const char delivery_settings[] =
 " \"description\": \"Most requests under way at once\"},"
 "\"timeout\": {\"type\": \"number\", \"minimum\": 0.1, \"maximum\": 600,"
 " \"description\": \"Seconds that a request may take, from its dispatch to the end of its answer\"},"
+"\"compression\": {\"type\": \"string\", \"choices\": [\"none\", \"gzip\", \"zstd\"],"
+" \"description\": \"How bodies are compressed\"},"
 "\"requests_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000,"
 " \"description\": \"Most requests a second, over all mappings\"},"
 "\"rows_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000000,"

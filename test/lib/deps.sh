@@ -19,6 +19,9 @@ need() { want="$want $*"; }
 have_program make || need make
 have_program cc && have_header stdio.h || need gcc libc6-dev
 have_program cc && have_header curl/curl.h || need libcurl4-openssl-dev
+have_program cc && have_header zlib.h || need zlib1g-dev
+have_program cc && have_header zstd.h || need libzstd-dev
+have_program zstd || need zstd
 [ -x /usr/bin/python3 ] || need python3
 have_program perl && have_program prove || need perl
 have_perl IPC::Run || need libipc-run-perl

@@ -22,8 +22,8 @@ SUITES = {15: ["bookworm"], 17: ["trixie"], 18: ["testing", "sid"]}
 
 # Dependencies come with them. postgresql-client has pg_regress and the modules for TAP.
 PACKAGES = ["base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "gcc",
-            "grep", "libc-bin", "libc6-dev", "libcurl4-openssl-dev", "libio-pty-perl", "libipc-run-perl", "make", "mawk",
-            "netbase", "openssl", "perl", "procps", "python3", "sed", "tzdata",
+            "grep", "libc-bin", "libc6-dev", "libcurl4-openssl-dev", "libio-pty-perl", "libipc-run-perl", "libzstd-dev", "make", "mawk",
+            "netbase", "openssl", "perl", "procps", "python3", "sed", "tzdata", "zlib1g-dev", "zstd",
             "postgresql-{version}", "postgresql-client-{version}"]
 # Without their dependencies, which would be clang and LLVM.
 HEADERS = ["postgresql-server-dev-{version}"]
