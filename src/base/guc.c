@@ -17,6 +17,7 @@
 
 char	   *retl_allowed_private_networks = NULL;
 char	   *retl_host_identity = NULL;
+char	   *retl_ca_file = NULL;
 bool		retl_enabled = true;
 int			retl_worker_idle_timeout = 60;
 int			retl_naptime = 60;
@@ -48,6 +49,12 @@ static const struct
 		"What the guard against copied databases takes this host for.",
 		"Empty: a hash of the machine's identifier.",
 		&retl_host_identity, NULL
+	},
+	{
+		"retl.ca_file",
+		"File with the certificates of the authorities that destinations' certificates may be of.",
+		"In place of the system's. Empty: the system's, or those that SSL_CERT_FILE in the server's environment names.",
+		&retl_ca_file, NULL
 	},
 };
 

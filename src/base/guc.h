@@ -37,6 +37,9 @@ extern int	retl_max_planned_kb;
 extern int	retl_retry_delay;
 extern int	retl_max_retry_delay;
 
+/* Authorities that certificates may be of, in place of the system's; empty: those. */
+extern char *retl_ca_file;
+
 /* Defines all settings; called once, from _PG_init. */
 extern void retl_guc_define(void);
 

@@ -132,6 +132,55 @@ retl_address_text_refused(const char *address)
 	return "unreadable";
 }
 
+static int
+hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+const char *
+retl_address_url_refused(const char *url)
+{
+	const char *at = strstr(url, "://");
+	const char *end;
+	const char *user;
+	char		host[256];
+	size_t		len = 0;
+	struct in_addr address;
+
+	if (at == NULL)
+		return NULL;
+	at += 3;
+	end = at + strcspn(at, "/?#\\");
+	for (user = at; user < end; user++)
+	{
+		if (*user == '@')
+			at = user + 1;
+	}
+	for (; at < end && len < sizeof(host) - 1; at++)
+	{
+		bool		encoded = *at == '%' && end - at > 2 && hex_digit(at[1]) >= 0 && hex_digit(at[2]) >= 0;
+
+		host[len++] = encoded ? (char) (hex_digit(at[1]) << 4 | hex_digit(at[2])) : *at;
+		at += encoded ? 2 : 0;
+	}
+	host[len] = '\0';
+
+	if (host[0] == '[')
+	{
+		host[strcspn(host, "]")] = '\0';
+		return retl_address_text_refused(host + 1);
+	}
+	host[strcspn(host, ":")] = '\0';
+	len = strlen(host);
+	while (len > 0 && host[len - 1] == '.')
+		host[--len] = '\0';
+	/* which takes all that a resolver takes for one: 127.1, 0x7f000001, 017700000001 */
+	if (inet_aton(host, &address) == 0)
+		return NULL;
+	return refused(AF_INET, (const uint8 *) &address);
+}
+
 /* Parses "address" or "address/bits" of the given length. */
 static bool
 network_parse(const char *text, size_t len, Network *network)

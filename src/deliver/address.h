@@ -35,4 +35,10 @@ extern const char *retl_address_refused(const struct sockaddr *address, socklen_
 /* The same for an address in text form. */
 extern const char *retl_address_text_refused(const char *address);
 
+/*
+ * The same for the host of a URL, if it is an address, in whatever notation; NULL: it
+ * may be reached, or is a name. For requests through a proxy, which alone knows what it connects to.
+ */
+extern const char *retl_address_url_refused(const char *url);
+
 #endif							/* RETL_ADDRESS_H */

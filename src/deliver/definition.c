@@ -120,6 +120,7 @@ retl_definition_compile(const RetlLedgerDestination *destination)
 	definition->timeout_ms =
 		(int) (connector_number(connector, settings, "timeout", TIMEOUT_DEFAULT_S, TIMEOUT_LEAST_S, TIMEOUT_MOST_S) * 1000);
 	definition->compression = retl_compression_named(setting_text(settings, "compression"));
+	definition->proxy = setting_text(settings, "proxy");
 	definition->limits.requests = rate_of(connector, settings, "requests_per_second", "requests");
 	definition->limits.rows = rate_of(connector, settings, "rows_per_second", "rows");
 	definition->limits.requests_a_day = quota_of(connector, settings, "requests_per_day", "requests");

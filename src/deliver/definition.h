@@ -28,6 +28,7 @@ typedef struct RetlDefinition
 	int			timeout_ms;
 	RetlLimits	limits;
 	RetlCompression compression;
+	const char *proxy;			/* or NULL */
 	RetlRetryPolicy retry;
 	const RetlJson *connector;	/* all of it, for rules for answers */
 	RetlAuthentication *authentication;

@@ -479,6 +479,7 @@ send_batch(RetlQueueBatch *batch, TimestampTz now)
 		if (request.body != NULL && request.body != batch->body)
 			keep_rendered(batch, &request);
 		request.timeout_ms = destination->definition->timeout_ms;
+		request.proxy = destination->definition->proxy;
 		request.owner = batch;
 		result->bytes_sent = request.body_len;
 		if (!retl_http_submit(&request, &why))
@@ -739,6 +740,7 @@ look(void)
 	retl_worker_interrupts();
 	retl_worker_look();
 	retl_address_allow(retl_allowed_private_networks);
+	retl_http_trust(retl_ca_file);
 }
 
 TimestampTz

@@ -12,7 +12,8 @@
  *
  * Reaching only what may be reached. open_socket sees the address after name
  * resolution, whatever notation or name server it came from; before_send sees
- * the peer of a connection that is reused.
+ * the peer of a connection that is reused. Through a proxy that is the proxy's address; it is always
+ * asked for a tunnel, so that it sees nothing of what is sent by TLS.
  *
  * Threads. libcurl resolves names in threads, which inherit the signal mask
  * of the moment they start; they must never run this process's handlers. So
@@ -71,6 +72,8 @@ typedef struct Transfer
 	char	   *url;			/* as set, to spare setting it again */
 	bool		url_secret;
 	bool		header_secret[32];
+	bool		proxied;		/* the handle has a proxy set */
+	int			trust;			/* whom it trusts */
 	CURLcode	code;
 
 	/* what the callbacks saw */
@@ -92,6 +95,10 @@ typedef struct Transfer
 } Transfer;
 
 static CURLM *multi = NULL;
+
+/* Whom new handles trust, and a number that grows when that changes. */
+static char *trusted = NULL;
+static int	trust = 0;
 
 static Transfer *idle = NULL;
 static Transfer *finished_first = NULL;
@@ -271,19 +278,6 @@ take_body(char *data, size_t one, size_t len, void *arg)
 
 /* Start-up */
 
-static void
-forget_environment(void)
-{
-	static const char *const names[] = {
-		"SSLKEYLOGFILE", "CURL_SSL_BACKEND", "CURL_CA_BUNDLE", "CURL_HOME", "CURL_ENTROPY",
-		"NETRC", "QLOGDIR", "http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY",
-		"all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
-	};
-
-	for (int i = 0; i < lengthof(names); i++)
-		unsetenv(names[i]);
-}
-
 void
 retl_http_init(void)
 {
@@ -294,7 +288,7 @@ retl_http_init(void)
 	if (multi != NULL)
 		return;
 
-	forget_environment();
+	retl_http_forget_environment();
 	pqsignal(SIGPIPE, SIG_IGN);
 
 	block_signals(&saved);
@@ -389,10 +383,20 @@ transfer_create(void)
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	transfer->trust = trust;
+	if (trusted != NULL)
+	{
+		SET(CURLOPT_CAINFO, trusted);
+		SET(CURLOPT_CAPATH, NULL);
+		SET(CURLOPT_PROXY_CAINFO, trusted);
+		SET(CURLOPT_PROXY_CAPATH, NULL);
+	}
 	/* where the server's environment names other authorities, as OpenSSL has it */
-	if (getenv("SSL_CERT_FILE") != NULL)
+	else if (getenv("SSL_CERT_FILE") != NULL)
 		SET(CURLOPT_CAINFO, getenv("SSL_CERT_FILE"));
-	if (getenv("SSL_CERT_DIR") != NULL)
+	if (trusted == NULL && getenv("SSL_CERT_DIR") != NULL)
 		SET(CURLOPT_CAPATH, getenv("SSL_CERT_DIR"));
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_MAXLIFETIME_CONN, (long) CONNECTION_LIFETIME_S);
@@ -465,33 +469,6 @@ transfer_clear(Transfer *transfer)
 }
 
 static bool
-is_token(const char *name)
-{
-	if (*name == '\0')
-		return false;
-	for (; *name != '\0'; name++)
-	{
-		if (!((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
-			  (*name >= '0' && *name <= '9') || strchr("!#$%&'*+-.^_`|~", *name) != NULL))
-			return false;
-	}
-	return true;
-}
-
-bool
-retl_http_header_valid(const char *name, const char *value)
-{
-	if (!is_token(name))
-		return false;
-	for (const unsigned char *c = (const unsigned char *) value; *c != '\0'; c++)
-	{
-		if ((*c < ' ' && *c != '\t') || *c == 0x7f)
-			return false;
-	}
-	return true;
-}
-
-static bool
 add_header(Transfer *transfer, const char *name, const char *value, bool secret)
 {
 	size_t		name_len = strlen(name);
@@ -528,25 +505,35 @@ add_header(Transfer *transfer, const char *name, const char *value, bool secret)
 	return true;
 }
 
-/* What can be told of a request before libcurl sees it. */
-static const char *
-request_fault(const RetlHttpRequest *request)
+void
+retl_http_trust(const char *ca_file)
 {
-	if (!is_token(request->method))
-		return "the request's method is not valid";
-	if (pg_strncasecmp(request->url, "http://", 7) != 0 && pg_strncasecmp(request->url, "https://", 8) != 0)
-		return "the request's URL does not begin with http:// or https://";
-	for (const unsigned char *c = (const unsigned char *) request->url; *c != '\0'; c++)
+	if (ca_file != NULL && ca_file[0] == '\0')
+		ca_file = NULL;
+	if (trusted == NULL ? ca_file == NULL : ca_file != NULL && strcmp(ca_file, trusted) == 0)
+		return;
+	free(trusted);
+	trusted = ca_file != NULL ? strdup(ca_file) : NULL;
+	trust++;
+}
+
+/* A handle that trusts whom it should. */
+static Transfer *
+transfer_take(void)
+{
+	Transfer   *transfer;
+
+	while ((transfer = idle) != NULL)
 	{
-		if (*c <= ' ' || *c == 0x7f)
-			return "the request's URL contains a space or a control character";
+		idle = transfer->next;
+		if (transfer->trust == trust)
+			return transfer;
+		curl_easy_cleanup(transfer->easy);
+		free(transfer->url);
+		free(transfer->body);
+		free(transfer);
 	}
-	for (int i = 0; i < request->nheaders; i++)
-	{
-		if (!retl_http_header_valid(request->headers[i].name, request->headers[i].value))
-			return "a header of the request contains a character that is not allowed";
-	}
-	return NULL;
+	return transfer_create();
 }
 
 bool
@@ -557,9 +544,14 @@ retl_http_submit(const RetlHttpRequest *request, const char **why)
 	sigset_t	saved;
 	bool		has_body;
 
-	*why = request_fault(request);
+	*why = retl_http_request_fault(request);
 	if (*why != NULL)
 		return false;
+	if (request->proxy != NULL && retl_address_url_refused(request->url) != NULL)
+	{
+		*why = "the address in the URL is not allowed, through a proxy either; a superuser can allow its network in retl.allowed_private_networks";
+		return false;
+	}
 	/* a method that expects a body is told that it is empty */
 	has_body = request->body != NULL || strcmp(request->method, "POST") == 0 ||
 		strcmp(request->method, "PUT") == 0 || strcmp(request->method, "PATCH") == 0;
@@ -567,11 +559,7 @@ retl_http_submit(const RetlHttpRequest *request, const char **why)
 	block_signals(&saved);
 	*why = "out of memory";
 
-	transfer = idle;
-	if (transfer != NULL)
-		idle = transfer->next;
-	else
-		transfer = transfer_create();
+	transfer = transfer_take();
 	if (transfer == NULL)
 	{
 		restore_signals(&saved);
@@ -604,6 +592,13 @@ retl_http_submit(const RetlHttpRequest *request, const char **why)
 		SET(CURLOPT_URL, request->url);
 	}
 	transfer->url_secret = request->url_secret;
+	if (transfer->proxied || request->proxy != NULL)
+	{
+		transfer->proxied = request->proxy != NULL;
+		SET(CURLOPT_PROXY, request->proxy != NULL ? request->proxy : "");
+		SET(CURLOPT_NOPROXY, request->proxy != NULL ? "" : "*");
+		SET(CURLOPT_HTTPPROXYTUNNEL, request->proxy != NULL ? 1L : 0L);
+	}
 	if (has_body)
 	{
 		SET(CURLOPT_POST, 1L);

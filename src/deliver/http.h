@@ -41,6 +41,7 @@ typedef struct RetlHttpRequest
 	const char *body;			/* NULL: none. Must stay until the answer is there */
 	size_t		body_len;
 	bool		body_secret;	/* there is a secret in it: the owner wipes it */
+	const char *proxy;			/* NULL: none. An http or https URL */
 	int			timeout_ms;		/* from dispatch to the end of the answer */
 	void	   *owner;			/* comes back with the answer */
 } RetlHttpRequest;
@@ -72,6 +73,12 @@ typedef struct RetlHttpAnswer
 extern void retl_http_init(void);
 
 /*
+ * The file with the authorities that are trusted from the next request on; NULL or empty: the
+ * system's, or those that the server's environment names.
+ */
+extern void retl_http_trust(const char *ca_file);
+
+/*
  * Readable when retl_http_run() has something to do; retl_http_before_wait()
  * makes it so, after whatever else was done here.
  */
@@ -98,5 +105,11 @@ extern bool retl_http_next(RetlHttpAnswer *answer);
 
 /* Whether a header may be sent: its name a token, no control bytes in its value. */
 extern bool retl_http_header_valid(const char *name, const char *value);
+
+/* Takes from the environment what libcurl and its libraries would obey. */
+extern void retl_http_forget_environment(void);
+
+/* Why a request cannot be sent, in static storage, or NULL. */
+extern const char *retl_http_request_fault(const RetlHttpRequest *request);
 
 #endif							/* RETL_HTTP_H */

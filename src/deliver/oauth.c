@@ -95,6 +95,7 @@ retl_oauth_compile(const RetlJson *entry, const RetlJson *settings, const char *
 	else if (strcmp(grant, "refresh_token") != 0 || oauth->refresh_secret == NULL)
 		return NULL;
 	oauth->token_url = fill_in(url, settings);
+	oauth->proxy = string_member(settings, "proxy");
 	*fault = NULL;
 	return oauth;
 }
@@ -200,6 +201,7 @@ fetch(Token *token, const RetlOauth *oauth, const RetlSecrets *secrets, char **e
 	request.body = token->body;
 	request.body_len = token->body_len;
 	request.body_secret = true;
+	request.proxy = oauth->proxy;
 	request.timeout_ms = FETCH_TIMEOUT_MS;
 	request.owner = token;
 	if (!retl_http_submit(&request, &why))

@@ -23,6 +23,7 @@
 typedef struct RetlOauth
 {
 	const char *token_url;
+	const char *proxy;			/* or NULL */
 	const char *client_id_secret;	/* names of secrets */
 	const char *client_secret;
 	const char *refresh_secret; /* NULL: client credentials */

@@ -69,6 +69,7 @@ prepare(Probe *probe, const RetlChannelRequest *asked, TimestampTz now,
 		return error;
 	retl_request_compress(definition->compression, headers, request);
 	request->timeout_ms = Min(definition->timeout_ms, asked->timeout_ms);
+	request->proxy = definition->proxy;
 	request->owner = probe;
 	return NULL;
 }

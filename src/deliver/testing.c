@@ -21,6 +21,7 @@
 #include "deliver/response.h"
 
 PG_FUNCTION_INFO_V1(retl_test_address);
+PG_FUNCTION_INFO_V1(retl_test_url_address);
 PG_FUNCTION_INFO_V1(retl_test_retry_after);
 PG_FUNCTION_INFO_V1(retl_test_outcome);
 PG_FUNCTION_INFO_V1(retl_test_bisect);
@@ -36,6 +37,19 @@ retl_test_address(PG_FUNCTION_ARGS)
 
 	retl_address_allow(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	reason = retl_address_text_refused(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (reason == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(reason));
+}
+
+/* (url text, allowed text) -> why the address in it is refused */
+Datum
+retl_test_url_address(PG_FUNCTION_ARGS)
+{
+	const char *reason;
+
+	retl_address_allow(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	reason = retl_address_url_refused(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (reason == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(reason));

@@ -128,6 +128,8 @@ static const char delivery_settings[] =
 " \"description\": \"Seconds that a request may take, from its dispatch to the end of its answer\"},"
 "\"compression\": {\"type\": \"string\", \"choices\": [\"none\", \"gzip\", \"zstd\"],"
 " \"description\": \"How bodies are compressed\"},"
+"\"proxy\": {\"type\": \"string\", \"format\": \"url\","
+" \"description\": \"HTTP proxy through which requests go\"},"
 "\"requests_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000,"
 " \"description\": \"Most requests a second, over all mappings\"},"
 "\"rows_per_second\": {\"type\": \"number\", \"minimum\": 0.001, \"maximum\": 1000000000,"

@@ -27,6 +27,18 @@ SELECT address('127.0.0.1', '127.0.0.0/8') AS inside, address('10.0.0.1', '127.0
   address('::1', '10.1.2.3, ::1/128') AS second, address('10.1.2.4', '10.1.2.3') AS neighbour,
   address('10.1.255.1', '10.1.128.0/17') AS bits, address('10.1.127.1', '10.1.128.0/17') AS other_bits,
   address('10.0.0.1', 'nonsense') AS nonsense, address('192.168.0.1', '0.0.0.0/0') AS everything, address('fc00::1', '0.0.0.0/0') AS but_one_family;
+-- An address in a URL, however it is written; where a proxy connects, this is all that we see.
+CREATE FUNCTION url_address(text, allowed text DEFAULT '') RETURNS text AS '$libdir/retl', 'retl_test_url_address' LANGUAGE c STRICT;
+SELECT u AS url, url_address(u) AS refused
+  FROM unnest(ARRAY['http://127.0.0.1/', 'http://127.0.0.1:80/x', 'http://127.1', 'http://2130706433/', 'http://0x7f000001/', 'http://0x7f.1', 'http://017700000001/',
+    'http://0177.0.0.01/', 'http://127.0.0.1./', 'http://127.0.0.1../', 'http://0/', 'http://0.0.0.0', 'http://a@127.0.0.1/', 'http://a:b@c@127.0.0.1:1/', 'http://8.8.8.8@127.0.0.1',
+    'http://127.0.0.1#@8.8.8.8/', 'http://127.0.0.1?@8.8.8.8/', 'http://127.0.0.1\@8.8.8.8/', 'http://%31%32%37.0.0.1/', 'http://127.0.0.%31/', 'http://[::1]/', 'http://[::1]:80', 'http://[::]/',
+    'http://[::ffff:127.0.0.1]/', 'http://[::ffff:7f00:1]/', 'http://[0:0:0:0:0:ffff:127.0.0.1]/', 'http://[fe80::1%25eth0]/', 'http://[fe80::1%eth0]', 'http://[64:ff9b::7f00:1]',
+    'http://[2002:7f00:1::]', 'http://[nonsense]/', 'http://169.254.169.254/latest', 'http://[fd00:ec2::254]/', 'https://10.0.0.1', 'http://[::1', 'http://100.64.0.1:']) AS u;
+SELECT u AS url, url_address(u) AS refused
+  FROM unnest(ARRAY['http://8.8.8.8/', 'http://134744072/', 'http://[2606:4700::1111]/', 'https://example.com/', 'http://127.0.0.1.example.com/', 'http://x/127.0.0.1', 'nonsense', 'http://',
+    'http://8.8.8.8/@127.0.0.1']) AS u;
+SELECT url_address('http://0x7f.1/', '127.0.0.0/8') AS allowed, url_address('http://0x7f.1/', '10.0.0.0/8') AS not_allowed;
 
 -- Answers.
 SELECT status, outcome(status) FROM unnest(ARRAY[200, 201, 202, 204, 207, 299, 300, 301, 302, 307, 400, 401, 403, 404, 405, 408, 409, 410, 413,
