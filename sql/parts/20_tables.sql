@@ -136,6 +136,7 @@ CREATE TABLE retl.mapping (
   action text COLLATE "C" NOT NULL,
   version int NOT NULL DEFAULT 1,
   schedule text NOT NULL DEFAULT 'manual',
+  scheduled_since timestamptz NOT NULL DEFAULT now(),
   enabled boolean NOT NULL DEFAULT false,
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
@@ -152,6 +153,7 @@ COMMENT ON COLUMN retl.mapping.destination IS 'Destination';
 COMMENT ON COLUMN retl.mapping.action IS 'Action of the destination''s connector';
 COMMENT ON COLUMN retl.mapping.version IS 'Newest version';
 COMMENT ON COLUMN retl.mapping.schedule IS 'manual, an interval, days and times, or a cron line';
+COMMENT ON COLUMN retl.mapping.scheduled_since IS 'When the mapping was enabled or got its schedule: intervals are counted from there';
 COMMENT ON COLUMN retl.mapping.enabled IS 'New mappings start disabled';
 COMMENT ON COLUMN retl.mapping.created_at IS 'When created';
 COMMENT ON COLUMN retl.mapping.altered_at IS 'When last altered';
@@ -273,6 +275,38 @@ COMMENT ON COLUMN retl.mapping_state.cursor IS 'Snapshot up to which changes are
 COMMENT ON COLUMN retl.mapping_state.version IS 'Version of the mapping that planned up to there; one that is older asks what is to be sent again';
 COMMENT ON COLUMN retl.mapping_state.reset IS 'The next run sends every row as added, and what is to be deleted since the cursor';
 COMMENT ON COLUMN retl.mapping_state.active_run IS 'The one active run, if any';
+
+-- State of schedules: written by retl.tick() alone, beside the mapping's own
+-- row, so that no session waits for a tick.
+
+CREATE TABLE retl.schedule_state (
+  mapping bigint PRIMARY KEY REFERENCES retl.mapping ON DELETE CASCADE,
+  since timestamptz,
+  due_at timestamptz,
+  computed_at timestamptz,
+  failed_since timestamptz,
+  error_code text,
+  error text,
+  hint text
+) WITH (fillfactor = 70);
+COMMENT ON TABLE retl.schedule_state IS 'When each mapping is due next';
+COMMENT ON COLUMN retl.schedule_state.mapping IS 'Mapping';
+COMMENT ON COLUMN retl.schedule_state.since IS 'The mapping''s scheduled_since for which due_at holds; NULL: no tick has seen it yet';
+COMMENT ON COLUMN retl.schedule_state.due_at IS 'When it is due next; infinity: never';
+COMMENT ON COLUMN retl.schedule_state.computed_at IS 'When that was worked out';
+COMMENT ON COLUMN retl.schedule_state.failed_since IS 'Since when ticks fail for it';
+COMMENT ON COLUMN retl.schedule_state.error_code IS 'SQLSTATE of why';
+COMMENT ON COLUMN retl.schedule_state.error IS 'Why';
+COMMENT ON COLUMN retl.schedule_state.hint IS 'What to do';
+
+CREATE TABLE retl.clock (
+  name text COLLATE "C" PRIMARY KEY,
+  at timestamptz
+);
+INSERT INTO retl.clock (name) VALUES ('tick');
+COMMENT ON TABLE retl.clock IS 'What is done one at a time and now and then; whoever does it holds the row';
+COMMENT ON COLUMN retl.clock.name IS 'tick: what schedules ask for';
+COMMENT ON COLUMN retl.clock.at IS 'When it was done last; NULL: not yet here';
 
 -- Requests are append-only and have no unique constraint but their number, so
 -- that enqueueing never waits for another transaction.
@@ -547,7 +581,7 @@ DECLARE
 BEGIN
   FOREACH item SLICE 1 IN ARRAY ARRAY[
     ['instance', ''], ['connector', 'WHERE NOT built_in'], ['model', ''], ['destination', ''], ['destination_state', ''], ['mapping', ''],
-    ['mapping_version', ''], ['model_state', ''], ['shape', ''], ['snapshot', ''], ['mapping_state', ''],
+    ['mapping_version', ''], ['model_state', ''], ['shape', ''], ['snapshot', ''], ['mapping_state', ''], ['schedule_state', ''],
     ['request', ''], ['run', ''], ['batch', ''], ['batch_body', ''], ['attempt', ''], ['exception', ''], ['sending', ''],
     ['model_id_seq', ''], ['destination_id_seq', ''], ['mapping_id_seq', ''], ['request_id_seq', ''],
     ['batch_id_seq', '']] LOOP

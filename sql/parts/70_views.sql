@@ -102,12 +102,15 @@ COMMENT ON COLUMN retl.destinations.altered_at IS 'When last altered';
 
 CREATE VIEW retl.mappings WITH (security_barrier) AS
 SELECT m.id, m.name, m.owner, o.name AS model, d.name AS destination, d.connector, m.action, m.enabled, m.schedule,
+       CASE WHEN m.enabled AND m.schedule OPERATOR(pg_catalog.<>) 'manual' AND c.since OPERATOR(pg_catalog.=) m.scheduled_since
+            THEN c.due_at END AS next_due_at,
        v.records, v.filter, CASE WHEN a.own THEN v.fields END AS fields, v.batch_size, v.update_when,
        v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, v.max_attempts, v.max_age, m.version,
        s.cursor AS synced_to, s.active_run, m.created_at, m.altered_at
   FROM retl.mapping m
   JOIN retl.mapping_version v ON v.mapping OPERATOR(pg_catalog.=) m.id AND v.version OPERATOR(pg_catalog.=) m.version
   JOIN retl.mapping_state s ON s.mapping OPERATOR(pg_catalog.=) m.id
+  JOIN retl.schedule_state c ON c.mapping OPERATOR(pg_catalog.=) m.id
   JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
   JOIN retl.destination d ON d.id OPERATOR(pg_catalog.=) m.destination
  CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
@@ -123,6 +126,7 @@ COMMENT ON COLUMN retl.mappings.connector IS 'Kind of destination';
 COMMENT ON COLUMN retl.mappings.action IS 'What the destination does with a record';
 COMMENT ON COLUMN retl.mappings.enabled IS 'New mappings start disabled';
 COMMENT ON COLUMN retl.mappings.schedule IS 'When it is synced';
+COMMENT ON COLUMN retl.mappings.next_due_at IS 'When its schedule asks for the next sync, as of the last tick; NULL: not by schedule, or no tick has seen it yet';
 COMMENT ON COLUMN retl.mappings.records IS 'Operations sent: any of added, updated, deleted';
 COMMENT ON COLUMN retl.mappings.filter IS 'Condition over the model''s columns';
 COMMENT ON COLUMN retl.mappings.fields IS 'The destination''s fields in the mapping language; NULL: not for the reader';

@@ -67,7 +67,7 @@ COMMENT ON COLUMN retl.progress.time_left IS 'At this rate; NULL as long as not 
 
 CREATE VIEW retl.health WITH (security_barrier) AS
 WITH mapping AS (
-  SELECT m.id, m.name, m.owner, m.model, m.destination, m.action, m.version, m.enabled,
+  SELECT m.id, m.name, m.owner, m.model, m.destination, m.action, m.version, m.enabled, m.schedule, m.scheduled_since,
          o.name AS model_name, o.owner AS model_owner, o.enabled AS model_enabled,
          d.name AS destination_name, d.owner AS destination_owner, d.enabled AS destination_enabled, d.connector,
          a.own
@@ -79,7 +79,7 @@ WITH mapping AS (
 newest AS (
   SELECT n.*, (SELECT max(b.attempts) FROM retl.batch b WHERE b.run = n.id AND b.status = 'pending') AS attempts
     FROM mapping m
-   CROSS JOIN LATERAL (SELECT r.* FROM retl.run r WHERE r.mapping = m.id AND r.served_by IS NULL ORDER BY r.id DESC LIMIT 1) n)
+   CROSS JOIN LATERAL (SELECT r.* FROM retl.run r WHERE r.mapping = m.id AND r.served_by IS NULL AND r.status <> 'skipped' ORDER BY r.id DESC LIMIT 1) n)
 
 -- the workers
 SELECT 'worker does not run' AS what, w.kind || ' worker' AS object, NULL::timestamptz AS since, w.obstacle AS detail,
@@ -100,6 +100,34 @@ UNION ALL
 -- the guard against copies
 SELECT 'not armed', 'database', NULL, retl.delivery_obstacle(), 'If this is the database that is to deliver, run retl.arm() in it.'
  WHERE EXISTS (SELECT FROM retl.destination) AND retl.delivery_obstacle() IS NOT NULL
+UNION ALL
+-- schedules
+SELECT 'no tick comes', 'schedules', t.since,
+       format('retl.tick() %s; enabled mappings with a schedule: %s', CASE WHEN c.at IS NULL THEN 'was never called' ELSE 'was last called at ' || c.at END, t.n)
+         || CASE WHEN current_setting('cron.database_name', true) IS NULL THEN '; pg_cron is not loaded' ELSE '' END,
+       CASE WHEN current_setting('cron.database_name', true) IS NULL
+            THEN 'Install pg_cron, add it to shared_preload_libraries and restart the server; then SELECT retl.install_tick(). Anything else that calls retl.tick() every minute does as well.'
+            ELSE 'SELECT retl.install_tick() makes the job; cron.job_run_details in database ' || current_setting('cron.database_name', true) || ' tells how it went.' END
+  FROM retl.clock c
+ CROSS JOIN LATERAL (SELECT count(*) AS n, greatest(c.at, min(m.scheduled_since)) AS since FROM mapping m
+                      WHERE m.enabled AND m.schedule <> 'manual' AND m.model_enabled AND m.destination_enabled) t
+ WHERE c.name = 'tick' AND t.n > 0 AND t.since < clock_timestamp() - interval '5 minutes'
+UNION ALL
+SELECT 'schedule is overdue', m.name, s.due_at, format('%s was due at %s', m.schedule, s.due_at),
+       'retl.tick() must be called every minute, and see every mapping: look for transactions that hold it locked in pg_locks.'
+  FROM mapping m JOIN retl.schedule_state s ON s.mapping = m.id AND s.since = m.scheduled_since
+ WHERE m.enabled AND m.schedule <> 'manual' AND m.model_enabled AND m.destination_enabled
+   AND s.error IS NULL AND s.due_at < clock_timestamp() - interval '5 minutes'
+UNION ALL
+SELECT 'schedule fails', m.name, s.failed_since, CASE WHEN m.own THEN s.error ELSE s.error_code END,
+       CASE WHEN m.own THEN coalesce(s.hint, 'See SQLSTATE ' || s.error_code || '.') ELSE 'Its owner sees why.' END
+  FROM mapping m JOIN retl.schedule_state s ON s.mapping = m.id
+ WHERE m.enabled AND m.schedule <> 'manual' AND m.model_enabled AND m.destination_enabled AND s.error IS NOT NULL
+UNION ALL
+SELECT 'schedule rests', m.name, NULL,
+       format('%s is disabled', CASE WHEN NOT m.model_enabled THEN format('model "%s"', m.model_name) ELSE format('destination "%s"', m.destination_name) END),
+       format('Enable it; or, if nothing is to be synced, SELECT retl.disable_mapping(%s).', quote_literal(m.name))
+  FROM mapping m WHERE m.enabled AND m.schedule <> 'manual' AND NOT (m.model_enabled AND m.destination_enabled)
 UNION ALL
 -- runs
 SELECT 'run is held', m.name, r.started_at, CASE WHEN m.own THEN format('run %s: %s', r.id, r.error) ELSE format('run %s', r.id) END,

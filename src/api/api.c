@@ -187,7 +187,8 @@ static const struct
 		"SELECT id, owner::oid, enabled FROM retl.mapping WHERE name = $1",
 		"SELECT id, owner::oid, enabled FROM retl.mapping WHERE name = $1 FOR NO KEY UPDATE",
 		"SELECT name, owner::oid FROM retl.mapping ORDER BY name LIMIT $1",
-		"UPDATE retl.mapping SET enabled = $2, altered_at = now() WHERE id = $1 AND enabled <> $2",
+		"UPDATE retl.mapping SET enabled = $2, altered_at = now(),"
+		" scheduled_since = CASE WHEN $2 THEN now() ELSE scheduled_since END WHERE id = $1 AND enabled <> $2",
 		"UPDATE retl.mapping SET owner = $2, altered_at = now() WHERE id = $1"
 	},
 };

@@ -24,6 +24,7 @@
 #include "map/mapping.h"
 #include "map/sqlexpr.h"
 #include "model/model.h"
+#include "run/schedule.h"
 
 #define MAX_BATCH_SIZE 100000
 
@@ -55,14 +56,12 @@ interval_ms(const Interval *interval)
 static void
 check_values(const RetlParts *def)
 {
+	RetlSchedule schedule;
+
 	retl_api_check_name("mapping", def->name);
 	check_percent(def->max_delete_percent, "max_delete_percent");
 	check_percent(def->max_change_percent, "max_change_percent");
-	if (strcmp(def->schedule, "manual") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("schedules other than \"manual\" are not supported yet"),
-				 errhint("Call retl.sync() from a scheduler, or retl.sync_model() after the model's data change.")));
+	retl_schedule_parse(def->schedule, &schedule);
 	if (def->batch_size < 0 || def->batch_size > MAX_BATCH_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -413,6 +412,7 @@ retl_parts_insert(const RetlParts *def, Oid owner)
 	args.count = 0;
 	retl_arg_int8(&args, id);
 	(void) retl_sql("INSERT INTO retl.mapping_state (mapping) VALUES ($1)", &args);
+	(void) retl_sql("INSERT INTO retl.schedule_state (mapping) VALUES ($1)", &args);
 	return id;
 }
 
@@ -439,6 +439,7 @@ retl_parts_replace(const RetlParts *def, int64 mapping, Oid caller)
 	retl_arg_int4(&args, version);
 	retl_arg_text(&args, def->schedule);
 	retl_arg_bool(&args, def->enabled);
-	(void) retl_sql("UPDATE retl.mapping SET version = $2, schedule = $3, enabled = enabled OR $4, altered_at = now()"
+	(void) retl_sql("UPDATE retl.mapping SET version = $2, schedule = $3, enabled = enabled OR $4, altered_at = now(),"
+					" scheduled_since = CASE WHEN schedule = $3 AND (enabled OR NOT $4) THEN scheduled_since ELSE now() END"
 					" WHERE id = $1", &args);
 }

@@ -109,6 +109,7 @@ def tap(place, tree, name):
         "TESTDIR": directory,
         "TESTDATADIR": place.mkdir("out", "t", name, "tmp_check"),
         "TESTLOGDIR": place.mkdir("out", "t", name, "tmp_check", "log"),
+        "PG_CONFIG": place.pg.pg_config,
         "PG_REGRESS": place.pg.pg_regress,
         "PG_TEST_PORT_DIR": place.mkdir("portlock"),
         "PG_TEST_TIMEOUT_DEFAULT": "60",
@@ -117,7 +118,7 @@ def tap(place, tree, name):
         "RETL_CONF": place.path("tap.conf"),
         "PGDATABASE": "postgres",
         # length and seed of what is drawn at random
-        **{key: value for key, value in os.environ.items() if key.startswith("RETL_STORM_")},
+        **{key: value for key, value in os.environ.items() if key.startswith(("RETL_STORM_", "RETL_SCHEDULE_"))},
     }
     status, said = place.run(["prove", "-v", "--merge", os.path.join(tree, "test", "t", name + ".pl")],
                              timeout=TEST_TIMEOUT, check=False, cwd=directory, env=env)

@@ -30,14 +30,25 @@ if [ "${1:-}" = bench ]; then
 	[ -x /usr/sbin/nginx ] || need nginx-light
 	[ -e /usr/lib/nginx/modules/ngx_http_echo_module.so ] || need libnginx-mod-http-echo
 fi
+# pg_cron, where the server is a package and there is one of it: else its test is skipped.
+cron=
+if have_pg; then
+	case $(sh "$here/find_pg.sh") in
+	/usr/lib/postgresql/*/bin/pg_config)
+		version=$(sh "$here/find_pg.sh" | cut -d/ -f5)
+		[ -e "/usr/share/postgresql/$version/extension/pg_cron.control" ] || cron="postgresql-$version-cron"
+		;;
+	esac
+fi
 if ! have_pg && [ -n "${PG_CONFIG:-}" ]; then
 	echo "PG_CONFIG is \"$PG_CONFIG\", which has no server, headers and pg_regress beside it" >&2
 	exit 1
 fi
-if have_pg && [ -z "$want" ]; then
+if have_pg && [ -z "$want$cron" ]; then
 	exit 0
 fi
 
+have_program apt-get || [ -n "$want" ] || exit 0
 have_program apt-get || {
 	echo "missing:$want; without apt-get, please install it by hand (see README.md)" >&2
 	exit 1
@@ -79,6 +90,12 @@ if ! have_pg; then
 		exit 1
 	fi
 	need "postgresql-$version" "postgresql-server-dev-$version"
+	cron="postgresql-$version-cron"
+fi
+if [ -n "$cron" ] && apt-cache show "$cron" >/dev/null 2>&1; then
+	need "$cron"
+elif [ -z "$want" ]; then
+	exit 0
 fi
 
 undo=

@@ -25,8 +25,8 @@ PACKAGES = ["base-files", "base-passwd", "bash", "ca-certificates", "coreutils",
             "grep", "libc-bin", "libc6-dev", "libcurl4-openssl-dev", "libio-pty-perl", "libipc-run-perl", "libzstd-dev", "make", "mawk",
             "netbase", "openssl", "perl", "procps", "python3", "sed", "tzdata", "zlib1g-dev", "zstd",
             "postgresql-{version}", "postgresql-client-{version}"]
-# Without their dependencies, which would be clang and LLVM.
-HEADERS = ["postgresql-server-dev-{version}"]
+# Without their dependencies, which would be clang and LLVM, or are there.
+HEADERS = ["postgresql-server-dev-{version}", "postgresql-{version}-cron"]
 
 PATIENCE = 900
 USER = "postgres:x:64115:64115::/tmp:/bin/sh"

@@ -114,7 +114,7 @@ SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"d
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id > 5) OR (true')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', filter => 'id IN (SELECT 1)')$$);
-SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', schedule => '15 minutes')$$);
+SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', schedule => '15 fortnights')$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', batch_size => 0)$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', batch_size => 20000)$$);
 SELECT fails($$SELECT retl.create_mapping('m', 'customers', 'hook', 'send', '{"data": 1}', update_when => 'emial')$$);

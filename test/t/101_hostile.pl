@@ -139,7 +139,7 @@ my %for_public = map { $_ => 1 } qw(snapshot_filter row_differs row_hash row_has
 # Those touch no object of somebody else's.
 my %harmless = map { $_ => 1 } qw(snapshot_filter row_differs row_hash row_hash_record row_data row_data_record row_object
   key_data transform preview_query describe_connector worker_state scan_progress delivery_obstacle next_ticks
-  create_model create_destination create_connector wake_workers);
+  create_model create_destination create_connector wake_workers tick install_tick uninstall_tick);
 my $connector = q{(SELECT (definition::jsonb || '{"name": "alices_connector"}')::json FROM retl.connectors WHERE name = 'webhook')};
 as_ok('alice', "SELECT retl.create_connector($connector)");
 as_ok('alice', q{SELECT retl.create_destination('alices own', 'alices_connector', '{"url": "https://alice.example"}')});
