@@ -368,12 +368,22 @@ CREATE TABLE retl.run (
   sent bigint NOT NULL DEFAULT 0,
   failed bigint NOT NULL DEFAULT 0,
   retried bigint NOT NULL DEFAULT 0,
+  has_answers boolean NOT NULL DEFAULT true,
+  has_attempts boolean NOT NULL DEFAULT true,
+  has_bodies boolean NOT NULL DEFAULT true,
+  has_batches boolean NOT NULL DEFAULT true,
   error_code text,
   error text,
   hint text
 ) WITH (fillfactor = 70);
 CREATE INDEX run_mapping ON retl.run (mapping);
 CREATE INDEX run_active ON retl.run (mapping) WHERE finished_at IS NULL;
+CREATE INDEX run_served_by ON retl.run (served_by) WHERE served_by IS NOT NULL;
+CREATE INDEX run_answers ON retl.run (finished_at) WHERE has_answers;
+CREATE INDEX run_attempts ON retl.run (finished_at) WHERE has_attempts;
+CREATE INDEX run_bodies ON retl.run (finished_at) WHERE has_bodies;
+CREATE INDEX run_batches ON retl.run (finished_at) WHERE has_batches;
+CREATE INDEX run_bare ON retl.run (finished_at) WHERE NOT has_batches;
 COMMENT ON TABLE retl.run IS 'Runs: one sync of one mapping each';
 COMMENT ON COLUMN retl.run.id IS 'Number, that of its request';
 COMMENT ON COLUMN retl.run.mapping IS 'Mapping';
@@ -409,6 +419,10 @@ COMMENT ON COLUMN retl.run.set_aside IS 'Rows of the snapshot without a usable k
 COMMENT ON COLUMN retl.run.sent IS 'Records that the destination accepted';
 COMMENT ON COLUMN retl.run.failed IS 'Records that it refused, that were given up, or that could not be mapped';
 COMMENT ON COLUMN retl.run.retried IS 'Attempts beyond the first, over all batches';
+COMMENT ON COLUMN retl.run.has_answers IS 'False: answers were removed, as retl.answer_retention says';
+COMMENT ON COLUMN retl.run.has_attempts IS 'False: attempts were removed, as retl.attempt_retention says';
+COMMENT ON COLUMN retl.run.has_bodies IS 'False: bytes of requests were removed, as retl.body_retention says';
+COMMENT ON COLUMN retl.run.has_batches IS 'False: requests were removed; the run goes next';
 COMMENT ON COLUMN retl.run.error_code IS 'SQLSTATE of what failed the run';
 COMMENT ON COLUMN retl.run.error IS 'What failed the run';
 COMMENT ON COLUMN retl.run.hint IS 'What to do';

@@ -15,6 +15,10 @@
 #include "base/guc.h"
 #include "base/shmem.h"
 
+/* Minutes. */
+#define DAY (24 * 60)
+#define MAX_RETENTION (10 * 366 * DAY)
+
 char	   *retl_allowed_private_networks = NULL;
 char	   *retl_host_identity = NULL;
 char	   *retl_ca_file = NULL;
@@ -26,6 +30,11 @@ int			retl_delivery_workers = 4;
 int			retl_max_planned_kb = 64 * 1024;
 int			retl_retry_delay = 1000;
 int			retl_max_retry_delay = 300 * 1000;
+int			retl_run_retention = 90 * DAY;
+int			retl_attempt_retention = 30 * DAY;
+int			retl_answer_retention = 7 * DAY;
+int			retl_body_retention = 7 * DAY;
+int			retl_failed_row_retention = 0;
 
 static bool check_networks(char **newval, void **extra, GucSource source);
 
@@ -110,6 +119,36 @@ static const struct
 		"Longest time before any repetition of a request.",
 		NULL,
 		&retl_max_retry_delay, 300 * 1000, 1, 24 * 3600 * 1000, GUC_UNIT_MS
+	},
+	{
+		"retl.run_retention",
+		"Time for which runs are kept after their end, with all that belongs to them.",
+		"0: for ever.",
+		&retl_run_retention, 90 * DAY, 0, MAX_RETENTION, GUC_UNIT_MIN
+	},
+	{
+		"retl.attempt_retention",
+		"Time for which attempts at requests are kept after their run's end.",
+		"0: as long as the run.",
+		&retl_attempt_retention, 30 * DAY, 0, MAX_RETENTION, GUC_UNIT_MIN
+	},
+	{
+		"retl.answer_retention",
+		"Time for which answers of destinations are kept after their run's end.",
+		"0: as long as the attempt.",
+		&retl_answer_retention, 7 * DAY, 0, MAX_RETENTION, GUC_UNIT_MIN
+	},
+	{
+		"retl.body_retention",
+		"Time for which the bytes and keys of requests are kept after their run's end.",
+		"A run can be replayed as it was for as long. 0: as long as the run.",
+		&retl_body_retention, 7 * DAY, 0, MAX_RETENTION, GUC_UNIT_MIN
+	},
+	{
+		"retl.failed_row_retention",
+		"Time after its last failure for which a failed row is tried again.",
+		"0: until its destination accepts it. Later it counts as accepted.",
+		&retl_failed_row_retention, 0, 0, MAX_RETENTION, GUC_UNIT_MIN
 	},
 };
 

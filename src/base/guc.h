@@ -40,6 +40,13 @@ extern int	retl_max_retry_delay;
 /* Authorities that certificates may be of, in place of the system's; empty: those. */
 extern char *retl_ca_file;
 
+/* How long history is kept, in minutes; 0: for ever. */
+extern int	retl_run_retention;
+extern int	retl_attempt_retention;
+extern int	retl_answer_retention;
+extern int	retl_body_retention;
+extern int	retl_failed_row_retention;
+
 /* Defines all settings; called once, from _PG_init. */
 extern void retl_guc_define(void);
 

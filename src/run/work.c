@@ -34,6 +34,7 @@
 #include "model/model.h"
 #include "model/snapshot.h"
 #include "run/plan.h"
+#include "run/retention.h"
 #include "run/run.h"
 #include "run/work.h"
 #include "worker/worker.h"
@@ -410,6 +411,35 @@ tidy_log_unit(int64 model, void *arg)
 	return retl_changelog_tidy(model);
 }
 
+/* When history is to be looked at again. */
+static TimestampTz history_due = DT_NOBEGIN;
+
+/* A look costs a little, and history need not go by the minute. */
+#define HISTORY_INTERVAL_MS (10 * 60 * 1000)
+
+static bool
+trim_unit(int64 id, void *arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due;
+
+	if (!retl_retention_trim(now, &due))
+		history_due = due == DT_NOEND ? due :
+			Max(due, TimestampTzPlusMilliseconds(now, HISTORY_INTERVAL_MS));
+	return true;
+}
+
+static bool
+do_trim(const Frame *frame)
+{
+	ErrorData  *error;
+	bool		done = run_unit(frame, trim_unit, 0, NULL, &error);
+
+	if (error)
+		ReThrowError(error);
+	return done;
+}
+
 /* Whether the planner knows nothing of the checkpoint, or of one much smaller; false: it is gone. */
 static bool
 wants_analyze(const Frame *frame, int64 model, bool *exists)
@@ -559,6 +589,9 @@ work_step(const Frame *frame)
 	if (try_each(frame, &found, do_tidy_log))
 		return true;
 
+	if (history_due <= GetCurrentTimestamp() && do_trim(frame))
+		return true;
+
 	if (frame->can_vacuum && changed_models != NIL)
 	{
 		int64		model = linitial_oid(changed_models);
@@ -584,6 +617,7 @@ retl_work_step(TimestampTz *next_due)
 	done = work_step(&worker_frame);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
+	*next_due = Min(*next_due, history_due);
 	if (done)
 		delay_ms = FIRST_DELAY_MS;
 	else if (passed_over)
@@ -620,6 +654,7 @@ retl_work(PG_FUNCTION_ARGS)
 	SPI_commit();
 	context = AllocSetContextCreate(TopMemoryContext, "retl work", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
+	history_due = DT_NOBEGIN;
 	while (work_step(&session_frame))
 	{
 		MemoryContextReset(context);
