@@ -315,6 +315,8 @@ sub new
 	my @command = ('/usr/bin/python3', '-B', "$ENV{RETL_TREE}/test/lib/receiver.py", '--log', $self->{log});
 	push @command, '--fsync' if $options{fsync};
 	push @command, '--port', $options{port} if $options{port};
+	$self->{host} = $options{host} // '127.0.0.1';
+	push @command, '--host', $self->{host};
 	push @command, '--cert', $options{cert}, '--key', $options{key} if $options{cert};
 	$self->{pid} = open $self->{out}, '-|', @command or die "receiver: $!";
 	my $line = readline $self->{out};
@@ -337,7 +339,7 @@ sub stop
 }
 
 sub port { return $_[0]{port}; }
-sub url { return "$_[0]{scheme}://127.0.0.1:$_[0]{port}"; }
+sub url { return "$_[0]{scheme}://$_[0]{host}:$_[0]{port}"; }
 
 sub ask
 {

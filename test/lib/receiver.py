@@ -1,8 +1,8 @@
 """An HTTP/1.1 destination for tests: logs what reaches it, misbehaves as told.
 
-    receiver.py --log FILE [--fsync] [--port N] [--cert FILE --key FILE]
+    receiver.py --log FILE [--fsync] [--host ADDRESS] [--port N] [--cert FILE --key FILE]
 
-Listens on 127.0.0.1 and prints its port. Each request is one JSON line in FILE,
+Listens on 127.0.0.1, or ADDRESS, and prints its port. Each request is one JSON line in FILE,
 written before the answer starts, so that what the sender can know is never
 ahead of the log:
 
@@ -387,7 +387,7 @@ async def run(options):
     if options.cert:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.cert, options.key)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", options.port, ssl=tls, limit=1 << 24, backlog=1024)
+    server = await asyncio.start_server(receiver.serve, options.host, options.port, ssl=tls, limit=1 << 24, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -399,6 +399,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--log", required=True)
     parser.add_argument("--fsync", action="store_true")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--cert")
     parser.add_argument("--key")
