@@ -215,7 +215,7 @@ COMMENT ON COLUMN retl.model_state.seq IS 'Number of the last snapshot; 0: none 
 COMMENT ON COLUMN retl.model_state.shape IS 'Shape of the last snapshot''s rows';
 COMMENT ON COLUMN retl.model_state.key_types IS 'SQL types in which the checkpoint holds the key columns';
 COMMENT ON COLUMN retl.model_state.row_count IS 'Rows in the checkpoint';
-COMMENT ON COLUMN retl.model_state.next_slot IS 'Next number for a new row; numbers tell duplicate keys in one pass';
+COMMENT ON COLUMN retl.model_state.next_slot IS 'Numbers of rows are below it; they tell duplicate keys in one pass, and those of rows that went are given again';
 COMMENT ON COLUMN retl.model_state.log_generation IS 'Which log table is in use';
 COMMENT ON COLUMN retl.model_state.log_rows IS 'Rows in the log';
 COMMENT ON COLUMN retl.model_state.log_rows_kept IS 'Rows that were left when the log was last tidied';

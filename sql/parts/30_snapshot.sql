@@ -1,10 +1,16 @@
 -- What the snapshot's statements call. They are executed as a model's owner,
 -- so anybody may; outside a snapshot they do nothing of use.
 
-CREATE FUNCTION retl.snapshot_filter(hash bigint, checkpoint_hash bigint, slot bigint) RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT
+CREATE FUNCTION retl.snapshot_filter_support(internal) RETURNS internal
+LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', 'retl_snapshot_filter_support';
+REVOKE ALL ON FUNCTION retl.snapshot_filter_support(internal) FROM PUBLIC;
+COMMENT ON FUNCTION retl.snapshot_filter_support(internal) IS 'Internal: tells the planner how many rows of a snapshot differ';
+
+CREATE FUNCTION retl.snapshot_filter(hash bigint, checkpoint_hash bigint, slot bigint, segment oid) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL SAFE CALLED ON NULL INPUT SUPPORT retl.snapshot_filter_support
 AS 'MODULE_PATHNAME', 'retl_snapshot_filter';
-COMMENT ON FUNCTION retl.snapshot_filter(bigint, bigint, bigint) IS
+COMMENT ON FUNCTION retl.snapshot_filter(bigint, bigint, bigint, oid) IS
   'Internal: passes the joined rows of a snapshot that differ, and counts all';
 
 CREATE FUNCTION retl.row_differs(old_data json, old_columns json, new_data json, new_columns json) RETURNS boolean

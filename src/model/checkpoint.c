@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -20,6 +21,9 @@
 #include "base/fault.h"
 #include "base/sql.h"
 #include "model/checkpoint.h"
+
+/* Slots of rows that are gone, to be used again by one snapshot. */
+#define MOST_FREE_SLOTS 1000000
 
 #define DUPLICATE_REASON "the key occurs more than once"
 
@@ -277,15 +281,13 @@ register_delta(RetlScan *scan)
 }
 
 /*
- * Counts keys that are new and came more than once, and those of kind x, whose
- * first row was taken for matched, perhaps for updated. Returns whether there
- * are any, after counting their rows as set aside.
+ * Counts keys that are new and came more than once, as set aside. Returns
+ * whether there are any, or known ones that did, which the scan has counted.
  */
 static bool
 count_duplicates(RetlScan *scan)
 {
 	int			nkeys = scan->model->nkeys;
-	StringInfoData sql;
 	int64		rows = 0;
 
 	if (scan->added > 1)
@@ -306,15 +308,6 @@ count_duplicates(RetlScan *scan)
 			sample_result(scan, retl_sql(psprintf("%s LIMIT %d", groups.data, RETL_SAMPLE_SIZE), NULL));
 		scan->set_aside += rows;
 		scan->added -= rows;
-	}
-	if (scan->duplicates > 0)
-	{
-		initStringInfo(&sql);
-		appendStringInfoString(&sql, "SELECT pg_catalog.count(DISTINCT (");
-		append_keys(&sql, nkeys, "");
-		appendStringInfoString(&sql, ")) FROM delta WHERE kind OPERATOR(pg_catalog.=) 'x'");
-		retl_sql(sql.data, NULL);
-		scan->set_aside += retl_result_int8(0, 1);
 	}
 	return rows > 0 || scan->duplicates > 0;
 }
@@ -375,6 +368,23 @@ write_log(RetlScan *scan, int64 seq, int generation, bool duplicates)
 	return written;
 }
 
+/* Adds the slots that new rows may take before any beyond the last, as an array; returns how many. */
+static int64
+free_slots(const RetlScan *scan, RetlArgs *args)
+{
+	int64		most = Min(scan->added, MOST_FREE_SLOTS);
+	int64	   *slots = palloc(most * sizeof(int64));
+	int64		count = retl_filter_free_slots(scan->filter, most, slots);
+	Datum	   *elements = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int64 i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(slots[i]);
+	retl_arg_datum(args, INT8ARRAYOID,
+				   PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+												   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
+	return count;
+}
+
 int64
 retl_checkpoint_apply(RetlScan *scan, int64 seq, int generation)
 {
@@ -384,6 +394,7 @@ retl_checkpoint_apply(RetlScan *scan, int64 seq, int generation)
 	StringInfoData sql;
 	int64		logged;
 	int64		updated;
+	int64		reused;
 
 	if (scan->added + scan->updated + scan->deleted + scan->duplicates == 0)
 		return 0;
@@ -425,13 +436,14 @@ retl_checkpoint_apply(RetlScan *scan, int64 seq, int generation)
 		append_keys(&sql, nkeys, "");
 		appendStringInfoString(&sql, ", hash, slot, shape, data) SELECT ");
 		append_keys(&sql, nkeys, "d.");
-		appendStringInfoString(&sql, ", d.hash, $1 OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER ()"
-							   " OPERATOR(pg_catalog.-) 1, $2, d.data"
-							   " FROM d WHERE d.kind OPERATOR(pg_catalog.=) 'a'");
-		retl_arg_int8(&args, scan->nslots);
+		appendStringInfoString(&sql, ", d.hash, COALESCE(($1)[d.n], $2 OPERATOR(pg_catalog.+) d.n), $3, d.data"
+							   " FROM (SELECT *, pg_catalog.row_number() OVER () AS n"
+							   "  FROM d WHERE kind OPERATOR(pg_catalog.=) 'a') d");
+		reused = free_slots(scan, &args);
+		retl_arg_int8(&args, scan->nslots - reused - 1);
 		retl_arg_int4(&args, scan->shape);
 		scan->added = retl_sql(sql.data, &args);
-		scan->nslots += scan->added;
+		scan->nslots += Max(scan->added - reused, 0);
 	}
 	/* a row whose shape alone changed is not an update to anybody */
 	if (scan->all)

@@ -47,6 +47,7 @@
 #include "base/owner.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
+#include "model/filter.h"
 #include "model/row.h"
 #include "model/scan.h"
 
@@ -70,11 +71,6 @@
 
 /* Rows between two notes of how far a scan is; a power of two. */
 #define PROGRESS_ROWS 1024
-
-/* The scan whose filter is being evaluated in this process. */
-static RetlScan *active_scan = NULL;
-
-PG_FUNCTION_INFO_V1(retl_snapshot_filter);
 
 /* --------------------------------------------------------------------------
  * The model's columns
@@ -245,7 +241,7 @@ join_statement(const RetlScan *scan)
 	appendStringInfo(&sql, ") s FULL JOIN %s c ON ", retl_checkpoint_table(scan->model->id));
 	for (int k = 1; k <= nkeys; k++)
 		appendStringInfo(&sql, "%ss.k%d OPERATOR(pg_catalog.=) c.k%d", k > 1 ? " AND " : "", k, k);
-	appendStringInfoString(&sql, " WHERE retl.snapshot_filter(s.h, c.hash, c.slot)");
+	retl_filter_append_where(&sql, scan->filter, "s.h", "c.hash", "c.slot");
 	return sql.data;
 }
 
@@ -302,51 +298,6 @@ count_row(RetlScan *scan)
 }
 
 /* --------------------------------------------------------------------------
- * Filter: sees every joined row, in the leader
- * -------------------------------------------------------------------------- */
-
-/*
- * retl.snapshot_filter(hash, checkpoint hash, slot): whether a joined row goes
- * on to the receiver. Counts rows, and finds keys that the model returns twice.
- */
-Datum
-retl_snapshot_filter(PG_FUNCTION_ARGS)
-{
-	RetlScan   *scan = active_scan;
-	int64		slot;
-	uint8		bit;
-
-	/* anybody may call it, a model's query too: in a first snapshot there is no statement of ours that does */
-	if (scan == NULL || scan->into != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("retl.snapshot_filter works only inside a snapshot of retl")));
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_BOOL(true);
-	count_row(scan);
-	if (PG_ARGISNULL(2))
-		PG_RETURN_BOOL(true);
-
-	slot = PG_GETARG_INT64(2);
-	if (slot < 0 || slot >= scan->nslots)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("slot " INT64_FORMAT " of the checkpoint of model \"%s\" is out of range",
-						slot, scan->model->name)));
-	bit = 1 << (slot & 7);
-	if (scan->seen[slot >> 3] & bit)
-	{
-		scan->twice[slot >> 3] |= bit;
-		scan->duplicates++;
-		PG_RETURN_BOOL(true);
-	}
-	scan->seen[slot >> 3] |= bit;
-	scan->matched++;
-	PG_RETURN_BOOL(scan->all || PG_GETARG_INT64(0) != PG_GETARG_INT64(1));
-}
-
-/* --------------------------------------------------------------------------
  * Receiver
  * -------------------------------------------------------------------------- */
 
@@ -375,7 +326,6 @@ sample(ScanReceiver *self, TupleTableSlot *slot, const char *reason)
 	MemoryContext old;
 	StringInfoData json;
 
-	scan->set_aside++;
 	if (scan->nsamples >= RETL_SAMPLE_SIZE)
 		return;
 	old = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
@@ -465,8 +415,12 @@ receive_joined(TupleTableSlot *slot, DestReceiver *dest)
 	}
 	else if (slot->tts_isnull[nkeys + 1])
 	{
+		scan->rows++;
 		if (!usable_key(self, slot))
+		{
+			scan->set_aside++;
 			return true;
+		}
 		kind = 'a';
 		scan->added++;
 	}
@@ -474,7 +428,7 @@ receive_joined(TupleTableSlot *slot, DestReceiver *dest)
 	{
 		int64		number = DatumGetInt64(slot->tts_values[nkeys + 1]);
 
-		if (scan->twice[number >> 3] & (1 << (number & 7)))
+		if (retl_filter_twice(scan->filter, number))
 		{
 			sample(self, slot, "the key occurs more than once");
 			kind = 'x';
@@ -523,7 +477,10 @@ receive_first(TupleTableSlot *slot, DestReceiver *dest)
 	count_row(scan);
 	slot_getallattrs(slot);
 	if (!usable_key(self, slot))
+	{
+		scan->set_aside++;
 		return true;
+	}
 
 	if (self->buffered[self->nbuffered] == NULL)
 	{
@@ -619,8 +576,6 @@ prepare_delta(RetlScan *scan, TupleDesc result)
 	TupleDescInitEntry(scan->delta_desc, nkeys + 2, "hash", INT8OID, -1, 0);
 	TupleDescInitEntry(scan->delta_desc, nkeys + 3, "data", JSONOID, -1, 0);
 	scan->delta = tuplestore_begin_heap(false, false, work_mem);
-	scan->seen = palloc0((scan->nslots >> 3) + 1);
-	scan->twice = palloc0((scan->nslots >> 3) + 1);
 }
 
 static void
@@ -647,17 +602,32 @@ finish_first(ScanReceiver *self)
 	table_finish_bulk_insert(self->scan->into, self->options);
 }
 
+/* Counts what the filter has seen. */
+static void
+finish_joined(RetlScan *scan)
+{
+	int64		twice;
+
+	retl_filter_count(scan->filter, &scan->matched, &twice, &scan->duplicates);
+	scan->rows += scan->matched + scan->duplicates;
+	scan->set_aside += twice + scan->duplicates;
+}
+
 void
 retl_scan_run(RetlScan *scan)
 {
-	char	   *sql = scan->into ? first_statement(scan) : join_statement(scan);
-	Query	   *query = compose(scan, sql);
+	char	   *sql;
+	Query	   *query;
 	ScanReceiver *receiver = make_receiver(scan);
 	List	   *rewritten;
 	PlannedStmt *plan;
 	QueryDesc  *desc;
 	RetlIdentity saved;
 
+	if (!scan->into)
+		scan->filter = retl_filter_begin(scan->nslots, scan->all);
+	sql = scan->into ? first_statement(scan) : join_statement(scan);
+	query = compose(scan, sql);
 	RETL_FAULT("scan_composed");
 
 	/* Rewrite and plan as the owner, under a snapshot of its own. */
@@ -692,7 +662,7 @@ retl_scan_run(RetlScan *scan)
 	if (!scan->into)
 		prepare_delta(scan, desc->tupDesc);
 
-	active_scan = scan;
+	retl_filter_activate(scan->filter);
 	retl_progress_begin(scan->model->id, plan->planTree->plan_rows);
 	PG_TRY();
 	{
@@ -704,7 +674,7 @@ retl_scan_run(RetlScan *scan)
 	}
 	PG_FINALLY();
 	{
-		active_scan = NULL;
+		retl_filter_activate(NULL);
 		retl_progress_end();
 	}
 	PG_END_TRY();
@@ -715,6 +685,8 @@ retl_scan_run(RetlScan *scan)
 	retl_owner_leave(&saved);
 	if (scan->into)
 		finish_first(receiver);
+	else
+		finish_joined(scan);
 	PopActiveSnapshot();
 
 	RETL_FAULT("scan_done");

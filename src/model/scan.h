@@ -4,8 +4,7 @@
  *		checkpoint, run as the model's owner into a receiver of our own.
  *
  * The caller holds the model's lock in ShareUpdateExclusive mode and no MVCC
- * snapshot. Owns the process-local state of the one scan in progress, which
- * retl.snapshot_filter reads.
+ * snapshot. No shared state but the filter's (filter.h), no locks.
  */
 #ifndef RETL_SCAN_H
 #define RETL_SCAN_H
@@ -17,6 +16,7 @@
 #include "utils/relcache.h"
 #include "utils/tuplestore.h"
 
+#include "model/filter.h"
 #include "model/model.h"
 
 /* How the model's columns look now; read before the checkpoint is touched. */
@@ -55,11 +55,10 @@ typedef struct RetlScan
 	int64		updated;
 	int64		deleted;
 	int64		duplicates;		/* further rows of keys found in the checkpoint */
-	int64		set_aside;		/* rows with NULL or too long keys */
+	int64		set_aside;		/* rows with NULL or too long keys, and of known keys that come twice */
 	int			nsamples;
 	char	   *samples[RETL_SAMPLE_SIZE];	/* JSON {"key", "reason"} */
-	uint8	   *seen;			/* bit per slot */
-	uint8	   *twice;			/* bit per slot */
+	RetlFilter *filter;			/* not in a first snapshot; the caller ends it */
 } RetlScan;
 
 /*

@@ -199,6 +199,7 @@ retl_snapshot_take(const RetlModel *model, void (*at_snapshot) (void *), void *a
 	{
 		log_rows = retl_checkpoint_apply(scan, state.seq + 1, state.log_generation);
 		tuplestore_end(scan->delta);
+		retl_filter_end(scan->filter);
 	}
 	write_state(scan, state.seq + 1, log_rows, started_at);
 	RETL_FAULT("snapshot_before_commit");

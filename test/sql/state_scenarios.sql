@@ -68,6 +68,39 @@ SELECT operation, key, payload FROM s.answer('padded');
 CALL retl.work();
 SELECT retl.drop_model('padded', cascade => true);
 
+\echo '# numbers of rows that went are given again'
+CREATE TABLE s.churn AS SELECT id FROM generate_series(1, 5) id;
+SELECT retl.create_model('churn', 's.churn', '{id}') IS NOT NULL AND s.mapping('churn', 'churn') IS NOT NULL AS made;
+CREATE PROCEDURE s.churn(first int, count int) LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM s.churn;
+  INSERT INTO s.churn SELECT id FROM generate_series(first, first + count - 1) id;
+  PERFORM retl.reset_mapping('churn', baseline => true);
+END
+$$;
+CREATE FUNCTION s.slots() RETURNS TABLE (next_slot bigint, rows bigint, numbers bigint, last bigint) LANGUAGE plpgsql AS $$
+DECLARE
+  m bigint := (SELECT id FROM retl.model WHERE name = 'churn');
+BEGIN
+  RETURN QUERY EXECUTE format('SELECT st.next_slot, count(*), count(DISTINCT c.slot), max(c.slot)'
+    ' FROM retl.model_state st, retl_data.checkpoint_%s c WHERE st.model = %1$s GROUP BY 1', m);
+END
+$$;
+CALL s.churn(1, 5);
+CALL retl.work();
+CALL s.churn(4, 5);
+CALL retl.work();
+SELECT * FROM s.slots();
+CALL s.churn(100, 7);
+CALL retl.work();
+SELECT * FROM s.slots();
+CALL s.churn(200, 3);
+CALL retl.work();
+CALL s.churn(202, 8);
+CALL retl.work();
+SELECT * FROM s.slots();
+SELECT retl.drop_model('churn', cascade => true);
+
 \echo '# a model is executed once, whoever is due'
 CREATE FUNCTION s.heard() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE WARNING 'the model is executed'; RETURN true; END $$;
 SELECT retl.create_model('once', 'SELECT t.* FROM (SELECT s.heard() AS h OFFSET 0) h JOIN s.t ON h.h', '{id}') IS NOT NULL AS model;

@@ -45,6 +45,21 @@ $run = sync_and_wait($node, 'big');
 is("$run->{status} $run->{updated} $run->{sent}", 'succeeded 300 300', 'second sync') or diag(json($run));
 @plans = grep { /Query Text/ && /on big\b/ } split /^\d{4}-\d\d-\d\d /m, slurp_file($node->logfile, $offset);
 ok((grep { /Gather/ && /Workers Launched: [12]/ } @plans), 'the second one too') or diag(join "\n", @plans);
+ok((grep { /Gather.*Parallel Hash Full Join.*Filter: retl\.snapshot_filter/s } @plans), '... with the join in its workers')
+  if $node->pg_version >= 16;
+
+# Keys that come twice are noticed, whichever process sees which of their rows.
+$node->safe_psql('postgres', q{
+ALTER TABLE big DROP CONSTRAINT big_pkey;
+INSERT INTO big SELECT i, CASE WHEN i % 2 = 0 THEN 100 ELSE 1 END, 'row ' || i, i / 7.0 FROM generate_series(1, 3000) i, generate_series(1, 2);
+UPDATE big SET v = v + 1 WHERE id > 29990;
+});
+$run = sync_and_wait($node, 'big');
+is("$run->{status} $run->{updated} $run->{deleted} $run->{set_aside}", 'succeeded 10 0 9000', 'rows that come three times') or diag(json($run));
+is($node->safe_psql('postgres', 'SELECT rows FROM retl.snapshot ORDER BY seq DESC LIMIT 1'), '36000', '... are counted');
+$node->safe_psql('postgres', 'DELETE FROM big WHERE id <= 3000; INSERT INTO big SELECT i, 9, \'row \' || i, i / 7.0 FROM generate_series(1, 3000) i');
+$run = sync_and_wait($node, 'big');
+is("$run->{status} $run->{deleted} $run->{set_aside}", 'succeeded 0 0', 'once more once') or diag(json($run));
 
 # The whole state arrived, each record once.
 check_oracle('big', $receiver,
