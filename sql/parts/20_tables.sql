@@ -37,6 +37,7 @@ CREATE TABLE retl.model (
   key text[] NOT NULL,
   description text,
   enabled boolean NOT NULL DEFAULT true,
+  managed_by jsonb,
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
@@ -53,6 +54,7 @@ COMMENT ON COLUMN retl.model.search_path IS 'Path in which the names of the quer
 COMMENT ON COLUMN retl.model.key IS 'Key columns';
 COMMENT ON COLUMN retl.model.description IS 'For people';
 COMMENT ON COLUMN retl.model.enabled IS 'False: no snapshot is taken';
+COMMENT ON COLUMN retl.model.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
 COMMENT ON COLUMN retl.model.created_at IS 'When created';
 COMMENT ON COLUMN retl.model.altered_at IS 'When last altered';
 
@@ -63,6 +65,7 @@ CREATE TABLE retl.destination (
   connector text COLLATE "C" NOT NULL REFERENCES retl.connector,
   settings jsonb NOT NULL,
   enabled boolean NOT NULL DEFAULT true,
+  managed_by jsonb,
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
@@ -74,6 +77,7 @@ COMMENT ON COLUMN retl.destination.owner IS 'Role that may use and alter it';
 COMMENT ON COLUMN retl.destination.connector IS 'Kind of destination';
 COMMENT ON COLUMN retl.destination.settings IS 'The connector''s settings, defaults filled in';
 COMMENT ON COLUMN retl.destination.enabled IS 'False: nothing is sent';
+COMMENT ON COLUMN retl.destination.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
 COMMENT ON COLUMN retl.destination.created_at IS 'When created';
 COMMENT ON COLUMN retl.destination.altered_at IS 'When last altered';
 
@@ -138,6 +142,7 @@ CREATE TABLE retl.mapping (
   schedule text NOT NULL DEFAULT 'manual',
   scheduled_since timestamptz NOT NULL DEFAULT now(),
   enabled boolean NOT NULL DEFAULT false,
+  managed_by jsonb,
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
@@ -155,6 +160,7 @@ COMMENT ON COLUMN retl.mapping.version IS 'Newest version';
 COMMENT ON COLUMN retl.mapping.schedule IS 'manual, an interval, days and times, or a cron line';
 COMMENT ON COLUMN retl.mapping.scheduled_since IS 'When the mapping was enabled or got its schedule: intervals are counted from there';
 COMMENT ON COLUMN retl.mapping.enabled IS 'New mappings start disabled';
+COMMENT ON COLUMN retl.mapping.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
 COMMENT ON COLUMN retl.mapping.created_at IS 'When created';
 COMMENT ON COLUMN retl.mapping.altered_at IS 'When last altered';
 

@@ -104,6 +104,11 @@ CREATE FUNCTION retl.sync_model(model text, invocation text DEFAULT NULL, missin
 COMMENT ON FUNCTION retl.sync_model(text, text, boolean) IS 'Asks for a sync of every enabled mapping of a model, or of the models on a relation given by one to three names; once for each invocation. Returns the runs'' ids';
 REVOKE ALL ON FUNCTION retl.sync_model(text, text, boolean) FROM PUBLIC;
 
+CREATE FUNCTION retl.skip_model(model text, reason text, hint text DEFAULT NULL, invocation text DEFAULT NULL) RETURNS SETOF bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'retl_skip_model';
+COMMENT ON FUNCTION retl.skip_model(text, text, text, text) IS 'Records, for every enabled mapping of a model, a run that was skipped, with the reason; once for each invocation, and not where that asked for a sync already. Returns the runs'' ids';
+REVOKE ALL ON FUNCTION retl.skip_model(text, text, text, text) FROM PUBLIC;
+
 CREATE PROCEDURE retl.sync_and_wait(mapping text)
   LANGUAGE c AS 'MODULE_PATHNAME', 'retl_sync_and_wait';
 COMMENT ON PROCEDURE retl.sync_and_wait(text) IS 'Asks for a sync of a mapping, commits, and waits for the run to end; fails as the run fails (held: 55000, canceled: 57000), warns where records failed';

@@ -13,7 +13,7 @@ COMMENT ON COLUMN retl.sources.database IS 'Its database';
 
 CREATE VIEW retl.models WITH (security_barrier) AS
 SELECT m.id, m.name, m.owner, m.source, CASE WHEN a.own THEN m.query END AS query, m.relation, m.search_path, m.key,
-       m.description, m.enabled, s.seq AS snapshots, s.row_count AS rows, s.snapshot_at, n.set_aside,
+       m.description, m.enabled, m.managed_by, s.seq AS snapshots, s.row_count AS rows, s.snapshot_at, n.set_aside,
        CASE WHEN a.own THEN n.set_aside_sample END AS set_aside_sample, m.created_at, m.altered_at
   FROM retl.model m
   JOIN retl.model_state s ON s.model OPERATOR(pg_catalog.=) m.id
@@ -31,6 +31,7 @@ COMMENT ON COLUMN retl.models.search_path IS 'Path in which the names of the que
 COMMENT ON COLUMN retl.models.key IS 'Key columns';
 COMMENT ON COLUMN retl.models.description IS 'For people';
 COMMENT ON COLUMN retl.models.enabled IS 'False: no snapshot is taken';
+COMMENT ON COLUMN retl.models.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
 COMMENT ON COLUMN retl.models.snapshots IS 'Snapshots taken so far; the number of the last one';
 COMMENT ON COLUMN retl.models.rows IS 'Rows as of the last snapshot';
 COMMENT ON COLUMN retl.models.snapshot_at IS 'When the last snapshot was taken';
@@ -63,7 +64,10 @@ SELECT d.id, d.name, d.owner, d.connector,
        (SELECT pg_catalog.jsonb_object_agg(k.name, EXISTS (SELECT FROM retl.secret s
                  WHERE s.destination OPERATOR(pg_catalog.=) d.id AND s.name OPERATOR(pg_catalog.=) k.name))
           FROM pg_catalog.json_object_keys(c.definition OPERATOR(pg_catalog.->) 'secrets') AS k (name)) AS secrets,
-       d.enabled,
+       (SELECT pg_catalog.jsonb_object_agg(s.name, s.reference) FROM retl.secret s
+         WHERE s.destination OPERATOR(pg_catalog.=) d.id AND s.reference IS NOT NULL
+           AND pg_catalog.pg_has_role(d.owner::pg_catalog.oid, 'USAGE')) AS secret_references,
+       d.enabled, d.managed_by,
        CASE WHEN t.breaker_since IS NULL THEN 'closed'
             WHEN t.retry_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'open' ELSE 'half-open' END AS breaker,
        t.breaker_since, CASE WHEN t.breaker_since IS NOT NULL THEN t.retry_at END AS retry_at,
@@ -86,7 +90,9 @@ COMMENT ON COLUMN retl.destinations.owner IS 'Role that may use and alter it';
 COMMENT ON COLUMN retl.destinations.connector IS 'Kind of destination';
 COMMENT ON COLUMN retl.destinations.settings IS 'The connector''s settings; NULL: not for the reader';
 COMMENT ON COLUMN retl.destinations.secrets IS 'Names of its secrets, and whether each is set';
+COMMENT ON COLUMN retl.destinations.secret_references IS 'Where secrets are read that were given by reference; NULL also where it is not for the reader';
 COMMENT ON COLUMN retl.destinations.enabled IS 'False: nothing is sent';
+COMMENT ON COLUMN retl.destinations.managed_by IS 'What keeps it up to date, where that is no person';
 COMMENT ON COLUMN retl.destinations.breaker IS 'Circuit breaker: closed; open: nothing is sent, as requests failed in a row; half-open: one is sent to see';
 COMMENT ON COLUMN retl.destinations.breaker_since IS 'When it opened; NULL: it is closed';
 COMMENT ON COLUMN retl.destinations.retry_at IS 'When the next request is let through';
@@ -105,7 +111,7 @@ SELECT m.id, m.name, m.owner, o.name AS model, d.name AS destination, d.connecto
        CASE WHEN m.enabled AND m.schedule OPERATOR(pg_catalog.<>) 'manual' AND c.since OPERATOR(pg_catalog.=) m.scheduled_since
             THEN c.due_at END AS next_due_at,
        v.records, v.filter, CASE WHEN a.own THEN v.fields END AS fields, v.batch_size, v.update_when,
-       v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, v.max_attempts, v.max_age, m.version,
+       v.max_delete_percent, v.max_change_percent, v.brake_min_rows, v.allow_empty, v.max_attempts, v.max_age, m.managed_by, m.version,
        s.cursor AS synced_to, s.active_run, m.created_at, m.altered_at
   FROM retl.mapping m
   JOIN retl.mapping_version v ON v.mapping OPERATOR(pg_catalog.=) m.id AND v.version OPERATOR(pg_catalog.=) m.version
@@ -138,6 +144,7 @@ COMMENT ON COLUMN retl.mappings.brake_min_rows IS 'Fewer rows than this never tr
 COMMENT ON COLUMN retl.mappings.allow_empty IS 'Whether a model without rows may delete everything';
 COMMENT ON COLUMN retl.mappings.max_attempts IS 'Attempts at a request before its records fail; NULL: 15 of those that are answered, no limit of the others';
 COMMENT ON COLUMN retl.mappings.max_age IS 'How long after its first attempt a request is tried, and how long a destination that accepts nothing is; NULL: no limit';
+COMMENT ON COLUMN retl.mappings.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
 COMMENT ON COLUMN retl.mappings.version IS 'Version; an edit makes a new one';
 COMMENT ON COLUMN retl.mappings.synced_to IS 'Snapshot of the model up to which changes are planned; NULL: never synced';
 COMMENT ON COLUMN retl.mappings.active_run IS 'The run under way, if any';

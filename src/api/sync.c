@@ -1,6 +1,6 @@
 /*
  * sync.c
- *		sync, sync_model: asking for runs.
+ *		sync, sync_model: asking for runs; skip_model: saying why there is none.
  *
  * A request is a row that is appended and a wake-up at commit. Nothing here
  * takes a lock that another transaction could hold: a caller never waits.
@@ -22,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(retl_sync);
 PG_FUNCTION_INFO_V1(retl_sync_model);
+PG_FUNCTION_INFO_V1(retl_skip_model);
 
 static int64
 append_request(const RetlCall *call, int64 mapping, int64 model, const char *trigger,
@@ -176,6 +177,49 @@ earlier_request(int64 mapping, const char *invocation)
 	return retl_result_int8(0, 1);
 }
 
+/* A run that ended before it began: nothing is asked of the workers. */
+static int64
+append_skipped(int64 mapping, const char *invocation, const char *reason, const char *hint)
+{
+	RetlArgs	args = {0};
+
+	retl_arg_int8(&args, mapping);
+	retl_arg_text(&args, invocation);
+	retl_arg_text(&args, reason);
+	retl_arg_text(&args, hint);
+	(void) retl_sql("INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, requested_at,"
+					"  finished_at, error_code, error, hint)"
+					" SELECT nextval('retl.request_id_seq'), id, version, 'skipped', 'model', $2, clock_timestamp(),"
+					"  clock_timestamp(), '55000', $3, $4 FROM retl.mapping WHERE id = $1 RETURNING id", &args);
+	return retl_result_int8(0, 1);
+}
+
+/* A request, or with a reason a skipped run, for each enabled mapping: once for an invocation. */
+static void
+each_mapping(const RetlCall *call, int64 model, const char *invocation, const char *reason, const char *hint,
+			 RetlResult *result)
+{
+	RetlArgs	args = {0};
+	int64		count;
+	int64	   *mappings;
+
+	retl_arg_int8(&args, model);
+	count = retl_sql("SELECT m.id FROM retl.mapping m JOIN retl.destination d ON d.id = m.destination"
+					 " WHERE m.model = $1 AND m.enabled AND d.enabled ORDER BY m.id", &args);
+	mappings = palloc(sizeof(int64) * Max(count, 1));
+	for (int64 i = 0; i < count; i++)
+		mappings[i] = retl_result_int8(i, 1);
+	for (int64 i = 0; i < count; i++)
+	{
+		int64		run = earlier_request(mappings[i], invocation);
+
+		if (run == 0)
+			run = reason == NULL ? append_request(call, mappings[i], model, "model", invocation) :
+				append_skipped(mappings[i], invocation, reason, hint);
+		retl_result_add(result, Int64GetDatum(run));
+	}
+}
+
 Datum
 retl_sync_model(PG_FUNCTION_ARGS)
 {
@@ -193,26 +237,27 @@ retl_sync_model(PG_FUNCTION_ARGS)
 	retl_api_begin(&call, false);
 	nmodels = find_models(&call, name, relation, missing_ok, &models);
 	for (int i = 0; i < nmodels; i++)
-	{
-		RetlArgs	args = {0};
-		int64		count;
-		int64	   *mappings;
+		each_mapping(&call, models[i], invocation, NULL, NULL, &result);
+	retl_api_end(&call);
+	return (Datum) 0;
+}
 
-		retl_arg_int8(&args, models[i]);
-		count = retl_sql("SELECT m.id FROM retl.mapping m JOIN retl.destination d ON d.id = m.destination"
-						 " WHERE m.model = $1 AND m.enabled AND d.enabled ORDER BY m.id", &args);
-		mappings = palloc(sizeof(int64) * Max(count, 1));
-		for (int64 j = 0; j < count; j++)
-			mappings[j] = retl_result_int8(j, 1);
-		for (int64 j = 0; j < count; j++)
-		{
-			int64		run = earlier_request(mappings[j], invocation);
+Datum
+retl_skip_model(PG_FUNCTION_ARGS)
+{
+	char	   *name = retl_api_text(fcinfo, 0, "model");
+	char	   *reason = retl_api_text(fcinfo, 1, "reason");
+	char	   *hint = retl_api_text_or_null(fcinfo, 2);
+	char	   *invocation = retl_api_text_or_null(fcinfo, 3);
+	RetlResult	result;
+	RetlCall	call;
+	RetlObject	model;
 
-			if (run == 0)
-				run = append_request(&call, mappings[j], models[i], "model", invocation);
-			retl_result_add(&result, Int64GetDatum(run));
-		}
-	}
+	retl_result_begin(&result, fcinfo);
+	retl_api_begin(&call, false);
+	retl_api_get(&call, RETL_OBJECT_MODEL, name, false, &model);
+	retl_api_require_owner(&call, &model);
+	each_mapping(&call, model.id, invocation, reason, hint, &result);
 	retl_api_end(&call);
 	return (Datum) 0;
 }

@@ -32,10 +32,12 @@
 #define retl_owns_database(database, role) pg_database_ownercheck(database, role)
 #define retl_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
 #define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, false)
+#define retl_selected_columns(query, entry) ((entry)->selectedCols)
 #else
 #define retl_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
 #define retl_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
 #define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, NULL)
+#define retl_selected_columns(query, entry) (getRTEPermissionInfo((query)->rteperminfos, entry)->selectedCols)
 #endif
 
 #endif							/* RETL_COMPAT_H */

@@ -136,6 +136,12 @@ retl_envelope_find(void *arg, const RetlStep *steps, int nsteps, int *used)
 	return member;
 }
 
+bool
+retl_envelope_is_row(int slot)
+{
+	return slot == SLOT_PROPERTIES || slot == SLOT_OLD;
+}
+
 /* ---- evaluating ---- */
 
 static RetlSlice

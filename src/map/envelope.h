@@ -56,6 +56,9 @@ extern void retl_envelope_init(RetlEnvelopeInput *input);
 /* The scope that compiles for this input. */
 extern int	retl_envelope_find(void *input, const RetlStep *steps, int nsteps, int *used);
 
+/* Whether what is found is the row, or the row before, as a whole. */
+extern bool retl_envelope_is_row(int slot);
+
 extern void retl_envelope_set(RetlEnvelopeInput *input, const RetlEnvelope *envelope, bool comparable);
 
 #endif							/* RETL_ENVELOPE_H */
