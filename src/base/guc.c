@@ -35,6 +35,7 @@ int			retl_attempt_retention = 30 * DAY;
 int			retl_answer_retention = 7 * DAY;
 int			retl_body_retention = 7 * DAY;
 int			retl_failed_row_retention = 0;
+int			retl_audit_retention = 0;
 
 static bool check_networks(char **newval, void **extra, GucSource source);
 
@@ -149,6 +150,12 @@ static const struct
 		"Time after its last failure for which a failed row is tried again.",
 		"0: until its destination accepts it. Later it counts as accepted.",
 		&retl_failed_row_retention, 0, 0, MAX_RETENTION, GUC_UNIT_MIN
+	},
+	{
+		"retl.audit_retention",
+		"Time for which it is kept who changed a definition.",
+		"0: for ever.",
+		&retl_audit_retention, 0, 0, MAX_RETENTION, GUC_UNIT_MIN
 	},
 };
 

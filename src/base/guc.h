@@ -46,6 +46,7 @@ extern int	retl_attempt_retention;
 extern int	retl_answer_retention;
 extern int	retl_body_retention;
 extern int	retl_failed_row_retention;
+extern int	retl_audit_retention;
 
 /* Defines all settings; called once, from _PG_init. */
 extern void retl_guc_define(void);

@@ -92,6 +92,11 @@ static const Kind kinds[] = {
 		"DELETE FROM retl.exception x USING retl.mapping_state s"
 		" WHERE s.mapping = x.mapping AND x.resolved AND s.active_run IS NULL AND x.failed_at < $1", NULL
 	},
+	{
+		"changes", &retl_audit_retention,
+		"SELECT pg_catalog.min(at) FROM retl.audit", NULL,
+		"DELETE FROM retl.audit WHERE at < $1", NULL
+	},
 };
 
 /* A kind that belongs to a run does not outlive it. */

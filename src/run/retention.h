@@ -1,7 +1,7 @@
 /*
  * retention.h
  *		How long history is kept: runs, requests, their bytes, attempts, answers,
- *		snapshots, failed rows. Owns nothing; deletes what no run needs.
+ *		snapshots, failed rows, the trail of changes. Owns nothing; deletes what no run needs.
  *
  * The caller is the snapshot worker, in a transaction of its own, with SPI not
  * connected. It deletes of runs that have ended only, so that it meets no other
