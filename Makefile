@@ -4,6 +4,7 @@
 #   make check    the whole test suite, on private servers
 #   make check-all  the same on every version of PostgreSQL that is supported
 #   make bench    a million rows to a packaged web server
+#   make bench-diff   what snapshots cost, as ratios; make soak-diff: that a thousand of them leave nothing behind
 #   make && make install   for use, with PGXS
 
 EXTENSION = retl
@@ -29,7 +30,7 @@ EXTRA_CLEAN = sql/retl--$(EXTVERSION).sql $(wildcard src/*.bc src/*/*.bc)
 
 # These work on private servers and on a copy of the sources under build/, and
 # need no PostgreSQL to begin with: PGXS stays out of it.
-PRIVATE_GOALS = deps check check-all demo bench bench-diff
+PRIVATE_GOALS = deps check check-all demo bench bench-diff soak-diff
 .DEFAULT_GOAL = all
 
 ifneq (,$(filter $(PRIVATE_GOALS),$(MAKECMDGOALS)))
@@ -62,9 +63,12 @@ bench:
 	@sh test/lib/deps.sh bench
 	@/usr/bin/python3 -B test/bench/bench.py
 
-bench-diff:
-	@sh test/lib/deps.sh bench
+# CASE=wide, ROWS=n; see test/bench/diff.py.
+bench-diff: deps
 	@/usr/bin/python3 -B test/bench/diff.py
+
+soak-diff: deps
+	@/usr/bin/python3 -B test/bench/soak.py
 
 else
 
