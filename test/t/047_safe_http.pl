@@ -72,6 +72,23 @@ for my $url (@bad)
 }
 untouched('URLs of settings lead no further');
 
+# What a row puts into headers and URLs stays where it was put.
+query(q{CREATE TABLE h (id int PRIMARY KEY, v text); INSERT INTO h VALUES (1, 'plain'), (2, E'a\r\nX-Evil: 1'), (3, E'a\nX-Evil: 1'), (4, E'a\x01'), (5, E'a\x7f'),
+  (6, 'é?&=#/../%25 +@:;'), (7, '../../up'), (8, '@127.0.0.1'), (9, E'x HTTP/1.1\r\nX-Evil: 1')});
+query(q{SELECT retl.create_model('h', 'h', '{id}')});
+create_webhook($node, 'headers', $receiver);
+create_mapping($node, 'headers', 'h', 'headers', fields => { headers => { 'X-V' => { '@path' => '$.v' } }, data => { id => { '@path' => '$.id' } } });
+is(sync_and_wait($node, 'headers')->{status}, 'partial', 'headers that rows give');
+is(query(q{SELECT string_agg(key::text, ' ' ORDER BY key::text) FROM retl.failed_rows WHERE mapping = 'headers'}), '2 3 4 5 9', '... are refused with control characters in them, each alone');
+is(join(' ', sort map { header($_, 'x-v') } $receiver->requests(qr{/headers})), "../../up \@127.0.0.1 plain \x{e9}?&=#/../%25 +\@:;", '... and sent as they are without');
+create_webhook($node, 'paths', $receiver);
+create_mapping($node, 'paths', 'h', 'paths', fields => { url => { '@template' => "http://127.0.0.2:$port/paths/{{v}}/x?v={{v}}" }, data => { id => { '@path' => '$.id' } } });
+is(sync_and_wait($node, 'paths')->{status}, 'succeeded', 'URLs into which rows are put');
+my %paths = map { JSON::PP::decode_json($_->{body})->{id} => $_->{path} } $receiver->requests(qr{/paths});
+is($paths{6}, '/paths/%C3%A9%3F%26%3D%23%2F..%2F%2525%20%2B%40%3A%3B/x?v=%C3%A9%3F%26%3D%23%2F..%2F%2525%20%2B%40%3A%3B', '... are percent-encoded');
+is($paths{2}, '/paths/a%0D%0AX-Evil%3A%201/x?v=a%0D%0AX-Evil%3A%201', '... whatever is in them');
+is(scalar(grep { defined header($_, 'x-evil') } $receiver->requests), 0, '... and nothing gets out of its place');
+
 # Redirects are not followed.
 create_webhook($node, 'away', $receiver);
 create_mapping($node, 'away', 'u', 'away', batch_size => 1000);
