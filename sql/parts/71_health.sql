@@ -145,6 +145,8 @@ SELECT 'run does not move', m.name, l.since, format('run %s is %s; open requests
  CROSS JOIN LATERAL (SELECT greatest(r.started_at, r.delivering_since,
                        (SELECT b.finished_at FROM retl.batch b WHERE b.run = r.id AND b.finished_at IS NOT NULL ORDER BY b.id DESC LIMIT 1)) AS since) l
  WHERE l.since < clock_timestamp() - interval '15 minutes'
+   AND NOT EXISTS (SELECT FROM retl.destination_state t WHERE t.destination = m.destination AND t.quota_full
+                      AND t.day = (clock_timestamp() AT TIME ZONE 'UTC')::date)
 UNION ALL
 SELECT 'request waits', m.name, min(q.requested_at), format('waiting for a snapshot of model "%s": %s', m.model_name, count(*)),
        'A snapshot worker must run, and no session may hold locks on what the model reads: see pg_stat_activity and pg_locks.'

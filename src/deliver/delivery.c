@@ -87,9 +87,19 @@ static bool sending = false;
 static TimestampTz discovered_at = 0;
 static bool refused_noted = false;
 
+/* An order to end is being obeyed. */
+static bool leaving = false;
+
+/*
+ * Transactions are short and wait for nothing. An order to end that comes
+ * during one is obeyed after it, in order, so that what was answered is on record. Those at the end itself are
+ * another matter: see leave_in_order().
+ */
 static void
 begin(const char *activity)
 {
+	if (!leaving)
+		HOLD_INTERRUPTS();
 	retl_worker_start_transaction();
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SPI_connect();
@@ -102,6 +112,8 @@ finish(void)
 	PopActiveSnapshot();
 	SPI_finish();
 	retl_worker_commit();
+	if (!leaving)
+		RESUME_INTERRUPTS();
 }
 
 static void
@@ -567,6 +579,7 @@ leave_in_order(void)
 	if (nanswered == 0 && !sending)
 		return;
 
+	leaving = true;
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "500ms", PGC_USERSET, PGC_S_SESSION);
 	/* the transaction must not end at its first check: this process ends after it */

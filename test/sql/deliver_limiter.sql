@@ -41,3 +41,20 @@ SELECT (limiter('{8,0,0,0,0,0,0}', array(SELECT format('%s fail 0', i * 100) FRO
 -- The quota: by days in UTC. A request that does not fit closes the day; one that never fits has a day of its own.
 SELECT * FROM play('{8,0,0,0,0,2,0}', '1 load 5', '1 load 5', '1 load 5', '86399 load 5', '86400 load 5', '86401 load 5', '86402 load 5');
 SELECT * FROM play('{8,0,0,0,0,0,10}', '1 load 5', '1 load 6', '1 load 1', '86400 load 6', '86400 load 4', '86401 load 1', '172800 load 11', '172800 load 1', '259200 load 1');
+
+-- Settings that every destination takes.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+SELECT retl.create_destination('limited', 'slack', '{"requests_per_second": 0}');
+SELECT retl.create_destination('limited', 'slack', '{"requests_per_day": 0}');
+SELECT retl.create_destination('limited', 'slack', '{"rows_per_minute": 5}');
+SELECT retl.create_destination('limited', 'slack', '{"compression": "best"}');
+SELECT retl.create_destination('limited', 'slack', '{"proxy": "socks5://proxy.example"}');
+SELECT retl.create_destination('limited', 'slack', '{"requests_per_second": 0.5, "burst": 2, "rows_per_day": 1000}') > 0 AS created;
+SELECT retl.alter_destination('limited', settings => '{"rows_per_second": 10}', reset => '{burst,rows_per_day}');
+SELECT settings, breaker, breaker_since, retry_at, error, paused_until, concurrency, requests_left, rows_left, requests_today, rows_today FROM retl.destinations;
+-- A connector has limits of its own.
+SELECT retl.create_connector('{"name": "counted", "base_url": "https://x.example", "rate": {"requests": 10, "rows": 100, "seconds": 1}, "quota": {"requests": 5, "rows": 50},
+  "actions": {"a": {"operations": ["added"], "fields": {}, "request": {"url": "/"}}}}');
+SELECT retl.create_connector('{"name": "counted", "base_url": "https://x.example", "quota": {"requests_a_day": 5},
+  "actions": {"a": {"operations": ["added"], "fields": {}, "request": {"url": "/"}}}}');

@@ -112,6 +112,11 @@ $receiver->wait_for(8, path => '/patient');
 kill 'TERM', worker_pid($node, 'delivery');
 is(outcome(wait_for_run($node, $patient)), 'succeeded sent 500 failed 0', 'after SIGTERM another worker goes on');
 is(scalar $receiver->requests(qr{/patient}), 50, '... and no request that was answered is repeated');
+query("SELECT retl.alter_mapping('patient', resend => 'all', max_change_percent => 100)");
+arm_fault($node, 'outcomes_before_commit', 'term 3');
+is(outcome(sync_and_wait($node, 'patient')), 'succeeded sent 500 failed 0', '... nor is it when the order comes while outcomes are recorded');
+ok(!fault_armed($node, 'outcomes_before_commit'), '... which it did');
+is(scalar $receiver->requests(qr{/patient}), 100, '... which are on record all the same');
 
 # Locks of others
 $receiver->rules({ path => '/locked', delay => 0.2 });

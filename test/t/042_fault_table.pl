@@ -266,12 +266,12 @@ is(scalar $elsewhere->requests, 0, 'no redirect was followed');
 
 # They come to their senses. A request keeps its URL: where that was wrong, the run is canceled.
 $receiver->rules(@cured);
-for my $row (grep { $_->{url} && ($_->{on} == $receiver || $_->{want} eq $waits) } @table)
+for my $row (grep { $_->{due_within} || ($_->{url} && ($_->{on} == $receiver || $_->{want} eq $waits)) } @table)
 {
 	$node->safe_psql('postgres', sprintf 'SELECT retl.alter_destination(%s, settings => %s)', literal($row->{id}), literal(json({ url => at($row->{id}) })));
-	$node->safe_psql('postgres', "SELECT retl.cancel_run($run{ $row->{id} }, 'cured')") if $row->{want} eq $waits;
+	$node->safe_psql('postgres', "SELECT retl.cancel_run($run{ $row->{id} }, 'cured')") if $row->{want} eq $waits && $row->{url};
 }
-# Those who were told to wait for an hour need not: another worker looks at the table.
+# Those who were told to wait for an hour need not: a destination that is altered is asked at once, and another worker looks at the table.
 $node->safe_psql('postgres', q{UPDATE retl.batch SET next_attempt_at = now() WHERE status = 'pending'});
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'retl_delivery'});
 my @again;
