@@ -38,6 +38,11 @@ CREATE TABLE retl.model (
   description text,
   enabled boolean NOT NULL DEFAULT true,
   managed_by jsonb,
+  max_skip interval NOT NULL DEFAULT '1 hour',
+  watermark text,
+  watermark_overlap interval NOT NULL DEFAULT '1 hour',
+  full_every interval NOT NULL DEFAULT '1 day',
+  timeout interval,
   created_at timestamptz NOT NULL DEFAULT now(),
   altered_at timestamptz NOT NULL DEFAULT now()
 );
@@ -55,6 +60,11 @@ COMMENT ON COLUMN retl.model.key IS 'Key columns';
 COMMENT ON COLUMN retl.model.description IS 'For people';
 COMMENT ON COLUMN retl.model.enabled IS 'False: no snapshot is taken';
 COMMENT ON COLUMN retl.model.managed_by IS 'What keeps it up to date, where that is no person: {"dbt": project, "node": unique_id}';
+COMMENT ON COLUMN retl.model.max_skip IS 'For how long at most it is not read while nothing that it reads seems written; 0: it is always read';
+COMMENT ON COLUMN retl.model.watermark IS 'Column that tells when a row was written last; rows from its greatest value on are read. NULL: all are';
+COMMENT ON COLUMN retl.model.watermark_overlap IS 'By how much further back than that';
+COMMENT ON COLUMN retl.model.full_every IS 'All rows are read after this time at the latest, for deletes and for rows that came late';
+COMMENT ON COLUMN retl.model.timeout IS 'How long a snapshot may read; NULL: as long as it takes';
 COMMENT ON COLUMN retl.model.created_at IS 'When created';
 COMMENT ON COLUMN retl.model.altered_at IS 'When last altered';
 
@@ -213,7 +223,13 @@ CREATE TABLE retl.model_state (
   log_generation int NOT NULL DEFAULT 1,
   log_rows bigint NOT NULL DEFAULT 0,
   log_rows_kept bigint NOT NULL DEFAULT 0,
-  snapshot_at timestamptz
+  snapshot_at timestamptz,
+  definition text,
+  writes text,
+  read_at timestamptz,
+  full_at timestamptz,
+  full_seq bigint,
+  watermark timestamptz
 );
 COMMENT ON TABLE retl.model_state IS 'Where a model''s checkpoint stands';
 COMMENT ON COLUMN retl.model_state.model IS 'Model';
@@ -226,6 +242,12 @@ COMMENT ON COLUMN retl.model_state.log_generation IS 'Which log table is in use'
 COMMENT ON COLUMN retl.model_state.log_rows IS 'Rows in the log';
 COMMENT ON COLUMN retl.model_state.log_rows_kept IS 'Rows that were left when the log was last tidied';
 COMMENT ON COLUMN retl.model_state.snapshot_at IS 'When the last snapshot was taken';
+COMMENT ON COLUMN retl.model_state.definition IS 'Hash of what the model was and read then, but for the contents of tables';
+COMMENT ON COLUMN retl.model_state.writes IS 'Hash of how often what it reads had been written then; NULL: not known';
+COMMENT ON COLUMN retl.model_state.read_at IS 'When that was; of snapshots of some keys nothing is kept';
+COMMENT ON COLUMN retl.model_state.full_at IS 'When the model was last read as a whole';
+COMMENT ON COLUMN retl.model_state.full_seq IS 'Number of that snapshot';
+COMMENT ON COLUMN retl.model_state.watermark IS 'Greatest value of the watermark that was read';
 
 CREATE TABLE retl.shape (
   model bigint NOT NULL REFERENCES retl.model ON DELETE CASCADE,
@@ -250,6 +272,9 @@ CREATE TABLE retl.snapshot (
   deleted bigint NOT NULL,
   set_aside bigint NOT NULL,
   set_aside_sample json,
+  strategy text NOT NULL,
+  strategy_reason text,
+  row_count bigint NOT NULL,
   PRIMARY KEY (model, seq)
 );
 COMMENT ON TABLE retl.snapshot IS 'History of snapshots';
@@ -258,12 +283,15 @@ COMMENT ON COLUMN retl.snapshot.seq IS 'Number within the model';
 COMMENT ON COLUMN retl.snapshot.shape IS 'Shape of its rows';
 COMMENT ON COLUMN retl.snapshot.started_at IS 'When the model''s lock was taken';
 COMMENT ON COLUMN retl.snapshot.finished_at IS 'When it was about to commit';
-COMMENT ON COLUMN retl.snapshot.rows IS 'Rows of the model with a usable key';
+COMMENT ON COLUMN retl.snapshot.rows IS 'Rows that were read';
 COMMENT ON COLUMN retl.snapshot.added IS 'Keys that are new';
 COMMENT ON COLUMN retl.snapshot.updated IS 'Keys whose row changed';
 COMMENT ON COLUMN retl.snapshot.deleted IS 'Keys that are gone';
 COMMENT ON COLUMN retl.snapshot.set_aside IS 'Rows with NULL, duplicate or too long keys';
 COMMENT ON COLUMN retl.snapshot.set_aside_sample IS 'Up to five of them: {"key", "reason"}';
+COMMENT ON COLUMN retl.snapshot.strategy IS 'What was read: full, all; watermark, rows from a watermark on; keys, those that were asked for';
+COMMENT ON COLUMN retl.snapshot.strategy_reason IS 'Which rows, or why all';
+COMMENT ON COLUMN retl.snapshot.row_count IS 'Rows of the checkpoint after it';
 
 -- State of mappings: written by the snapshot worker while it holds the
 -- mapping's lock.
@@ -324,6 +352,7 @@ CREATE TABLE retl.request (
   trigger text NOT NULL,
   kind text NOT NULL DEFAULT 'sync',
   arguments json,
+  whole boolean NOT NULL DEFAULT false,
   invocation text,
   requested_by regrole NOT NULL,
   requested_at timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -335,6 +364,7 @@ COMMENT ON COLUMN retl.request.model IS 'Its model';
 COMMENT ON COLUMN retl.request.trigger IS 'manual, model, schedule, retry, ...';
 COMMENT ON COLUMN retl.request.kind IS 'sync; reset, baseline, resync, replay: what is to be done to the mapping''s state first';
 COMMENT ON COLUMN retl.request.arguments IS 'resync: the keys; replay: the run';
+COMMENT ON COLUMN retl.request.whole IS 'Whether the model is to be read as a whole, whatever could be saved';
 COMMENT ON COLUMN retl.request.invocation IS 'What the caller calls its own run, dbt''s invocation_id for one';
 COMMENT ON COLUMN retl.request.requested_by IS 'Who asked';
 COMMENT ON COLUMN retl.request.requested_at IS 'When';
@@ -362,6 +392,8 @@ CREATE TABLE retl.run (
   resend boolean NOT NULL DEFAULT false,
   open_batches bigint NOT NULL DEFAULT 0,
   open_bytes bigint NOT NULL DEFAULT 0,
+  strategy text,
+  strategy_reason text,
   snapshot_seconds float8,
   plan_seconds float8 NOT NULL DEFAULT 0,
   delivering_since timestamptz,
@@ -413,6 +445,8 @@ COMMENT ON COLUMN retl.run.reset IS 'It sends every row, as the mapping was rese
 COMMENT ON COLUMN retl.run.resend IS 'It sends rows again, as the mapping was edited';
 COMMENT ON COLUMN retl.run.open_batches IS 'Batches without outcome';
 COMMENT ON COLUMN retl.run.open_bytes IS 'Bytes of batches without outcome';
+COMMENT ON COLUMN retl.run.strategy IS 'What its snapshot read of the model: full, watermark, keys; skipped: nothing, as nothing can have changed';
+COMMENT ON COLUMN retl.run.strategy_reason IS 'Why, or which rows';
 COMMENT ON COLUMN retl.run.snapshot_seconds IS 'Time of the snapshot';
 COMMENT ON COLUMN retl.run.plan_seconds IS 'Time spent planning';
 COMMENT ON COLUMN retl.run.delivering_since IS 'When its first batch became ready';

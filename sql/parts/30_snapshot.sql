@@ -13,6 +13,12 @@ AS 'MODULE_PATHNAME', 'retl_snapshot_filter';
 COMMENT ON FUNCTION retl.snapshot_filter(bigint, bigint, bigint, oid) IS
   'Internal: passes the joined rows of a snapshot that differ, and counts all';
 
+CREATE FUNCTION retl.snapshot_filter(hash bigint, checkpoint_hash bigint, slot bigint, segment oid, watermark timestamptz) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL SAFE CALLED ON NULL INPUT SUPPORT retl.snapshot_filter_support
+AS 'MODULE_PATHNAME', 'retl_snapshot_filter';
+COMMENT ON FUNCTION retl.snapshot_filter(bigint, bigint, bigint, oid, timestamptz) IS
+  'Internal: the same of a model with a watermark, the greatest of which it finds';
+
 CREATE FUNCTION retl.row_differs(old_data json, old_columns json, new_data json, new_columns json) RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT
 AS 'MODULE_PATHNAME', 'retl_row_differs';

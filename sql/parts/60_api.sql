@@ -4,10 +4,11 @@
 -- Models.
 
 CREATE FUNCTION retl.create_model(name text, query text, key text[], source text DEFAULT 'local',
-    description text DEFAULT NULL, or_replace boolean DEFAULT false) RETURNS bigint
+    description text DEFAULT NULL, or_replace boolean DEFAULT false, max_skip interval DEFAULT NULL, watermark text DEFAULT NULL,
+    watermark_overlap interval DEFAULT NULL, full_every interval DEFAULT NULL, timeout interval DEFAULT NULL) RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_model';
-COMMENT ON FUNCTION retl.create_model(text, text, text[], text, text, boolean) IS 'Creates a model from one SELECT, or from the name of a table or view; key: the columns that tell rows apart. It runs with its creator''s rights, in the search_path of this call. Returns its id';
-REVOKE ALL ON FUNCTION retl.create_model(text, text, text[], text, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION retl.create_model(text, text, text[], text, text, boolean, interval, text, interval, interval, interval) IS 'Creates a model from one SELECT, or from the name of a table or view; key: the columns that tell rows apart. It runs with its creator''s rights, in the search_path of this call. max_skip (1 hour), watermark, watermark_overlap (1 hour) and full_every (1 day) say how much of it is read; timeout: how long a snapshot may read. Returns its id';
+REVOKE ALL ON FUNCTION retl.create_model(text, text, text[], text, text, boolean, interval, text, interval, interval, interval) FROM PUBLIC;
 
 CREATE FUNCTION retl.enable_model(name text) RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_enable_model';
@@ -94,10 +95,10 @@ REVOKE ALL ON FUNCTION retl.drop_mapping(text, boolean, boolean) FROM PUBLIC;
 
 -- Syncs.
 
-CREATE FUNCTION retl.sync(mapping text) RETURNS bigint
+CREATE FUNCTION retl.sync(mapping text, "full" boolean DEFAULT false) RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_sync';
-COMMENT ON FUNCTION retl.sync(text) IS 'Asks for a sync of a mapping and returns the run''s id. It begins when this transaction commits, and sees its data';
-REVOKE ALL ON FUNCTION retl.sync(text) FROM PUBLIC;
+COMMENT ON FUNCTION retl.sync(text, boolean) IS 'Asks for a sync of a mapping and returns the run''s id. It begins when this transaction commits, and sees its data. full: the model is read as a whole, whatever could be saved';
+REVOKE ALL ON FUNCTION retl.sync(text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION retl.sync_model(model text, invocation text DEFAULT NULL, missing_ok boolean DEFAULT false) RETURNS SETOF bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'retl_sync_model';

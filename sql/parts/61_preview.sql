@@ -7,9 +7,10 @@ COMMENT ON FUNCTION retl.preview_mapping(text, int) IS 'What would be sent for t
 
 CREATE FUNCTION retl.preview_sync(mapping text,
     OUT added bigint, OUT updated bigint, OUT deleted bigint, OUT unchanged bigint, OUT set_aside bigint,
-    OUT failed_to_retry bigint, OUT unmapped bigint, OUT requests bigint, OUT bytes bigint, OUT brakes text) RETURNS record
+    OUT failed_to_retry bigint, OUT unmapped bigint, OUT requests bigint, OUT bytes bigint, OUT brakes text,
+    OUT strategy text, OUT strategy_reason text, OUT plan_cost float8, OUT plan_rows float8) RETURNS record
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_preview_sync';
-COMMENT ON FUNCTION retl.preview_sync(text) IS 'What a sync of the mapping, enabled or not, would do now: its model is read and compared, changes are mapped and counted, and all of it is rolled back. It costs what snapshot and plan cost. brakes: what would hold the run; the counts are then those of the run if released';
+COMMENT ON FUNCTION retl.preview_sync(text) IS 'What a sync of the mapping, enabled or not, would do now: its model is read and compared, changes are mapped and counted, and all of it is rolled back. It costs what snapshot and plan cost. brakes: what would hold the run; the counts are then those of the run if released. strategy: what would be read of the model; plan_cost, plan_rows: the planner''s estimate of that statement, which is not executed where strategy is skipped';
 REVOKE ALL ON FUNCTION retl.preview_sync(text) FROM PUBLIC;
 
 CREATE FUNCTION retl.test_mapping(mapping text, key json DEFAULT NULL, send boolean DEFAULT false, timeout interval DEFAULT '30 s',

@@ -1,10 +1,11 @@
 -- Changing what there is. NULL leaves an attribute as it is.
 
 CREATE FUNCTION retl.alter_model(name text, query text DEFAULT NULL, description text DEFAULT NULL, owner regrole DEFAULT NULL,
-    reset text[] DEFAULT '{}') RETURNS void
+    reset text[] DEFAULT '{}', max_skip interval DEFAULT NULL, watermark text DEFAULT NULL,
+    watermark_overlap interval DEFAULT NULL, full_every interval DEFAULT NULL, timeout interval DEFAULT NULL) RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_alter_model';
-COMMENT ON FUNCTION retl.alter_model(text, text, text, regrole, text[]) IS 'Changes a model and keeps its state; the query must keep the key. reset: attributes to clear (description)';
-REVOKE ALL ON FUNCTION retl.alter_model(text, text, text, regrole, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION retl.alter_model(text, text, text, regrole, text[], interval, text, interval, interval, interval) IS 'Changes a model and keeps its state; the query must keep the key. reset: attributes to clear (description, watermark, timeout)';
+REVOKE ALL ON FUNCTION retl.alter_model(text, text, text, regrole, text[], interval, text, interval, interval, interval) FROM PUBLIC;
 
 CREATE FUNCTION retl.alter_destination(name text, settings jsonb DEFAULT NULL, secrets jsonb DEFAULT NULL, owner regrole DEFAULT NULL,
     reset text[] DEFAULT '{}') RETURNS void

@@ -13,11 +13,12 @@ COMMENT ON COLUMN retl.sources.database IS 'Its database';
 
 CREATE VIEW retl.models WITH (security_barrier) AS
 SELECT m.id, m.name, m.owner, m.source, CASE WHEN a.own THEN m.query END AS query, m.relation, m.search_path, m.key,
-       m.description, m.enabled, m.managed_by, s.seq AS snapshots, s.row_count AS rows, s.snapshot_at, n.set_aside,
+       m.description, m.enabled, m.managed_by, s.seq AS snapshots, s.row_count AS rows, s.snapshot_at, s.full_at,
+       m.max_skip, m.watermark, m.watermark_overlap, m.full_every, m.timeout, n.set_aside,
        CASE WHEN a.own THEN n.set_aside_sample END AS set_aside_sample, m.created_at, m.altered_at
   FROM retl.model m
   JOIN retl.model_state s ON s.model OPERATOR(pg_catalog.=) m.id
-  LEFT JOIN retl.snapshot n ON n.model OPERATOR(pg_catalog.=) m.id AND n.seq OPERATOR(pg_catalog.=) s.seq
+  LEFT JOIN retl.snapshot n ON n.model OPERATOR(pg_catalog.=) m.id AND n.seq OPERATOR(pg_catalog.=) s.full_seq
  CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE') AS own) a
  WHERE a.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW retl.models IS 'Models, and how their last snapshot went; those of the reader';
@@ -35,7 +36,13 @@ COMMENT ON COLUMN retl.models.managed_by IS 'What keeps it up to date, where tha
 COMMENT ON COLUMN retl.models.snapshots IS 'Snapshots taken so far; the number of the last one';
 COMMENT ON COLUMN retl.models.rows IS 'Rows as of the last snapshot';
 COMMENT ON COLUMN retl.models.snapshot_at IS 'When the last snapshot was taken';
-COMMENT ON COLUMN retl.models.set_aside IS 'Rows of the last snapshot with NULL, duplicate or too long keys, which are not synced';
+COMMENT ON COLUMN retl.models.full_at IS 'When the model was last read as a whole';
+COMMENT ON COLUMN retl.models.max_skip IS 'For how long at most it is not read while nothing that it reads seems written';
+COMMENT ON COLUMN retl.models.watermark IS 'Column from whose greatest value on rows are read; NULL: all are';
+COMMENT ON COLUMN retl.models.watermark_overlap IS 'By how much further back than that';
+COMMENT ON COLUMN retl.models.full_every IS 'All rows are read after this time at the latest';
+COMMENT ON COLUMN retl.models.timeout IS 'How long a snapshot may read; NULL: as long as it takes';
+COMMENT ON COLUMN retl.models.set_aside IS 'Rows, when it was last read as a whole, with NULL, duplicate or too long keys, which are not synced';
 COMMENT ON COLUMN retl.models.set_aside_sample IS 'Some of these keys; NULL also where they are not for the reader';
 COMMENT ON COLUMN retl.models.created_at IS 'When created';
 COMMENT ON COLUMN retl.models.altered_at IS 'When last altered';
@@ -153,11 +160,12 @@ COMMENT ON COLUMN retl.mappings.altered_at IS 'When last altered';
 
 CREATE VIEW retl.runs WITH (security_barrier) AS
 SELECT r.id, m.name AS mapping, r.status, r.trigger, r.served_by, r.requested_at, r.started_at, r.finished_at,
+       r.strategy, CASE WHEN a.own THEN r.strategy_reason END AS strategy_reason,
        r.snapshot_seconds, r.plan_seconds, r.delivery_seconds, r.added, r.updated, r.deleted, r.unchanged, r.set_aside,
        r.sent, r.failed, r.retried, r.error_code,
        CASE WHEN a.own THEN r.error END AS error, CASE WHEN a.own THEN r.hint END AS hint
   FROM (SELECT n.id, n.mapping, COALESCE(s.status, n.status), n.trigger, n.served_by, n.requested_at, n.started_at,
-               COALESCE(s.finished_at, n.finished_at),
+               COALESCE(s.finished_at, n.finished_at), n.strategy, n.strategy_reason,
                n.snapshot_seconds, n.plan_seconds, n.delivery_seconds, n.added, n.updated, n.deleted, n.unchanged,
                n.set_aside, n.sent, n.failed, n.retried,
                COALESCE(s.error_code, n.error_code), COALESCE(s.error, n.error), COALESCE(s.hint, n.hint)
@@ -175,12 +183,12 @@ SELECT r.id, m.name AS mapping, r.status, r.trigger, r.served_by, r.requested_at
                                     AND l.database OPERATOR(pg_catalog.=)
                                         (SELECT d.oid FROM pg_catalog.pg_database d
                                           WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))
-                    THEN 'snapshotting' ELSE 'queued' END, q.trigger, NULL, q.requested_at, NULL, NULL,
+                    THEN 'snapshotting' ELSE 'queued' END, q.trigger, NULL, q.requested_at, NULL, NULL, NULL, NULL,
                NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL
           FROM retl.request q
          WHERE NOT EXISTS (SELECT FROM retl.run n WHERE n.id OPERATOR(pg_catalog.=) q.id))
-       AS r (id, mapping, status, trigger, served_by, requested_at, started_at, finished_at, snapshot_seconds,
-             plan_seconds, delivery_seconds, added, updated, deleted, unchanged, set_aside, sent, failed, retried,
+       AS r (id, mapping, status, trigger, served_by, requested_at, started_at, finished_at, strategy,
+             strategy_reason, snapshot_seconds, plan_seconds, delivery_seconds, added, updated, deleted, unchanged, set_aside, sent, failed, retried,
              error_code, error, hint)
   JOIN retl.mapping m ON m.id OPERATOR(pg_catalog.=) r.mapping
   JOIN retl.model o ON o.id OPERATOR(pg_catalog.=) m.model
@@ -196,6 +204,8 @@ COMMENT ON COLUMN retl.runs.served_by IS 'The run that did the work, where reque
 COMMENT ON COLUMN retl.runs.requested_at IS 'When asked for';
 COMMENT ON COLUMN retl.runs.started_at IS 'When its snapshot began';
 COMMENT ON COLUMN retl.runs.finished_at IS 'When it ended';
+COMMENT ON COLUMN retl.runs.strategy IS 'What its snapshot read of the model: full, all of it; watermark, rows from a watermark on; keys, those that were asked for; skipped, nothing, as nothing can have changed';
+COMMENT ON COLUMN retl.runs.strategy_reason IS 'Why, or which rows; NULL also where it is not for the reader';
 COMMENT ON COLUMN retl.runs.snapshot_seconds IS 'Time of the snapshot';
 COMMENT ON COLUMN retl.runs.plan_seconds IS 'Time spent planning';
 COMMENT ON COLUMN retl.runs.delivery_seconds IS 'From its first batch to its last outcome';

@@ -16,6 +16,7 @@
 
 #include "api/api.h"
 #include "api/query.h"
+#include "api/reading.h"
 #include "base/sql.h"
 #include "model/model.h"
 
@@ -190,6 +191,7 @@ retl_create_model(PG_FUNCTION_ARGS)
 	char	   *source = retl_api_text(fcinfo, 3, "source");
 	char	   *description = retl_api_text_or_null(fcinfo, 4);
 	bool		or_replace = retl_api_bool(fcinfo, 5, "or_replace");
+	RetlReading reading;
 	RetlQuery	query;
 	RetlCall	call;
 	RetlObject	model;
@@ -199,6 +201,7 @@ retl_create_model(PG_FUNCTION_ARGS)
 	retl_api_check_name("model", name);
 	check_source(source);
 	check_key_list(nkeys, key);
+	retl_reading_arguments(fcinfo, 6, &reading);
 	retl_query_resolve(given, &query);
 
 	retl_api_begin(&call, false);
@@ -221,6 +224,7 @@ retl_create_model(PG_FUNCTION_ARGS)
 	}
 	else
 		model.id = insert_model(name, call.caller, source, &query, nkeys, key, description);
+	retl_reading_set(&reading, model.id, &query);
 	retl_api_end(&call);
 	PG_RETURN_INT64(model.id);
 }
@@ -229,26 +233,44 @@ retl_create_model(PG_FUNCTION_ARGS)
  * alter_model
  * -------------------------------------------------------------------------- */
 
-/* Whether the description is to be cleared: it alone can be. */
+/* Whether the description is to be cleared; what else is goes into "reading". */
 static bool
-reset_argument(FunctionCallInfo fcinfo, int n, const char *description)
+reset_argument(FunctionCallInfo fcinfo, int n, const char *description, RetlReading *reading)
 {
+	bool		clear_description = false;
 	int			count;
 	char	  **names = retl_api_text_array(fcinfo, n, "reset", &count);
 
 	for (int i = 0; i < count; i++)
 	{
-		if (strcmp(names[i], "description") != 0)
+		bool		given;
+
+		if (strcmp(names[i], "description") == 0)
+		{
+			given = description != NULL;
+			clear_description = true;
+		}
+		else if (strcmp(names[i], "watermark") == 0)
+		{
+			given = reading->watermark != NULL;
+			reading->clear_watermark = true;
+		}
+		else if (strcmp(names[i], "timeout") == 0)
+		{
+			given = !reading->is_null[3];
+			reading->clear_timeout = true;
+		}
+		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" cannot be reset", names[i]),
-					 errhint("Of a model, description can be.")));
-		if (description != NULL)
+					 errhint("Of a model, description, watermark and timeout can be.")));
+		if (given)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("%s is both given and reset", names[i])));
 	}
-	return count > 0;
+	return clear_description;
 }
 
 static void
@@ -284,22 +306,25 @@ retl_alter_model(PG_FUNCTION_ARGS)
 	char	   *given = retl_api_text_or_null(fcinfo, 1);
 	char	   *description = retl_api_text_or_null(fcinfo, 2);
 	Oid			owner = retl_api_new_owner(fcinfo, 3);
-	bool		clear = reset_argument(fcinfo, 4, description);
+	RetlReading reading;
+	bool		clear;
 	RetlQuery	query = {0};
 	RetlCall	call;
 	RetlObject	model;
 
+	retl_reading_arguments(fcinfo, 5, &reading);
+	clear = reset_argument(fcinfo, 4, description, &reading);
 	if (given != NULL)
 		retl_query_resolve(given, &query);
 	retl_api_begin(&call, false);
 	retl_api_get(&call, RETL_OBJECT_MODEL, name, true, &model);
 	retl_api_require_owner(&call, &model);
-	if (given == NULL && description == NULL && !clear && !OidIsValid(owner))
+	if (given == NULL && description == NULL && !clear && !OidIsValid(owner) && !retl_reading_is_given(&reading))
 		retl_api_nothing_to_alter(&model);
 
 	if (OidIsValid(owner))
 		retl_api_set_owner(&model, owner);
-	if (given != NULL || OidIsValid(owner))
+	if (given != NULL || OidIsValid(owner) || reading.watermark != NULL)
 		check_query(&model, &query);
 	if (given != NULL)
 	{
@@ -308,6 +333,7 @@ retl_alter_model(PG_FUNCTION_ARGS)
 	}
 	if (description != NULL || clear)
 		set_description(&model, description);
+	retl_reading_set(&reading, model.id, &query);
 	retl_api_end(&call);
 	PG_RETURN_VOID();
 }

@@ -31,7 +31,7 @@
 
 PG_FUNCTION_INFO_V1(retl_preview_sync);
 
-#define COLUMNS 10
+#define COLUMNS 14
 
 /* Time between two attempts at the locks, and for all of them. */
 #define LOCK_RETRY_MS 20
@@ -149,6 +149,10 @@ retl_preview_sync(PG_FUNCTION_ARGS)
 	nulls[9] = dry.brake == NULL;
 	if (!nulls[9])
 		values[9] = SPI_datumTransfer(CStringGetTextDatum(dry.brake), false, -1);
+	values[10] = SPI_datumTransfer(CStringGetTextDatum(dry.strategy), false, -1);
+	values[11] = SPI_datumTransfer(CStringGetTextDatum(dry.strategy_reason), false, -1);
+	values[12] = Float8GetDatum(dry.plan_cost);
+	values[13] = Float8GetDatum(dry.plan_rows);
 	retl_api_end(&call);
 
 	values[0] = Int64GetDatum(dry.added);

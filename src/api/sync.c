@@ -80,12 +80,20 @@ Datum
 retl_sync(PG_FUNCTION_ARGS)
 {
 	char	   *mapping = retl_api_text(fcinfo, 0, "mapping");
+	bool		full = retl_api_bool(fcinfo, 1, "full");
 	RetlCall	call;
 	int64		run;
 
 	retl_require_workers();
 	retl_api_begin(&call, false);
 	run = retl_api_request(&call, mapping);
+	if (full)
+	{
+		RetlArgs	args = {0};
+
+		retl_arg_int8(&args, run);
+		(void) retl_sql("UPDATE retl.request SET whole = true WHERE id = $1", &args);
+	}
 	retl_api_end(&call);
 	PG_RETURN_INT64(run);
 }

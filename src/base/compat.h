@@ -33,11 +33,15 @@
 #define retl_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
 #define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, false)
 #define retl_selected_columns(query, entry) ((entry)->selectedCols)
+#define retl_pgstat_id t_id
+#define retl_pgstat_shared t_shared
 #else
 #define retl_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
 #define retl_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
 #define retl_parse_type(text, type, typmod) parseTypeString(text, type, typmod, NULL)
 #define retl_selected_columns(query, entry) (getRTEPermissionInfo((query)->rteperminfos, entry)->selectedCols)
+#define retl_pgstat_id id
+#define retl_pgstat_shared shared
 #endif
 
 #endif							/* RETL_COMPAT_H */

@@ -23,6 +23,7 @@
 #include "base/channel.h"
 #include "base/progress.h"
 #include "base/shmem.h"
+#include "base/writes.h"
 
 #define TRANCHE_NAME "retl"
 
@@ -67,6 +68,7 @@ request(void)
 	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
 	retl_channel_request_shmem();
 	retl_progress_request_shmem();
+	retl_writes_request_shmem();
 }
 
 static void
@@ -87,6 +89,7 @@ startup(void)
 	}
 	retl_channel_init_shmem();
 	retl_progress_init_shmem();
+	retl_writes_init_shmem();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -97,6 +100,7 @@ retl_shmem_install(void)
 	shmem_request_hook = request;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup;
+	retl_writes_install();
 }
 
 /* Databases */

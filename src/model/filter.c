@@ -16,6 +16,7 @@
 #include "port/pg_bitutils.h"
 #include "storage/dsm.h"
 #include "storage/proc.h"
+#include "utils/timestamp.h"
 
 #include "base/progress.h"
 #include "model/filter.h"
@@ -37,6 +38,7 @@ typedef struct Shared
 	int64		nwords;			/* of each of the two parts of "bits" */
 	pg_atomic_uint64 rows;		/* in steps of PROGRESS_ROWS */
 	pg_atomic_uint64 duplicates;
+	pg_atomic_uint64 watermark;	/* a TimestampTz, from DT_NOBEGIN on upwards */
 	pg_atomic_uint32 bits[FLEXIBLE_ARRAY_MEMBER];	/* seen, then seen more than once; by slot */
 } Shared;
 
@@ -73,6 +75,7 @@ retl_filter_begin(int64 nslots, bool all)
 	shared->nwords = nwords;
 	pg_atomic_init_u64(&shared->rows, 0);
 	pg_atomic_init_u64(&shared->duplicates, 0);
+	pg_atomic_init_u64(&shared->watermark, (uint64) DT_NOBEGIN);
 	for (int64 i = 0; i < 2 * nwords; i++)
 		pg_atomic_init_u32(&shared->bits[i], 0);
 	pg_write_barrier();
@@ -88,10 +91,10 @@ retl_filter_end(RetlFilter *filter)
 
 void
 retl_filter_append_where(StringInfo sql, const RetlFilter *filter, const char *hash,
-						 const char *checkpoint_hash, const char *slot)
+						 const char *checkpoint_hash, const char *slot, const char *watermark)
 {
-	appendStringInfo(sql, " WHERE retl.snapshot_filter(%s, %s, %s, '%u')", hash, checkpoint_hash, slot,
-					 dsm_segment_handle(filter->segment));
+	appendStringInfo(sql, " WHERE retl.snapshot_filter(%s, %s, %s, '%u'%s%s)", hash, checkpoint_hash, slot,
+					 dsm_segment_handle(filter->segment), watermark ? ", " : "", watermark ? watermark : "");
 }
 
 void
@@ -104,6 +107,12 @@ int64
 retl_filter_rows(const RetlFilter *filter)
 {
 	return pg_atomic_read_u64(&filter->shared->rows);
+}
+
+TimestampTz
+retl_filter_watermark(const RetlFilter *filter)
+{
+	return (TimestampTz) pg_atomic_read_u64(&filter->shared->watermark);
 }
 
 bool
@@ -215,9 +224,22 @@ call_site(FunctionCallInfo fcinfo)
 	return site;
 }
 
+static inline void
+note_watermark(Shared *shared, TimestampTz watermark)
+{
+	uint64		known = pg_atomic_read_u64(&shared->watermark);
+
+	if (TIMESTAMP_NOT_FINITE(watermark))
+		return;
+	/* a failed exchange reads it anew */
+	while (watermark > (TimestampTz) known &&
+		   !pg_atomic_compare_exchange_u64(&shared->watermark, &known, (uint64) watermark))
+		;
+}
+
 /*
- * retl.snapshot_filter(hash, checkpoint hash, slot, segment): whether a joined
- * row goes on to the receiver.
+ * retl.snapshot_filter(hash, checkpoint hash, slot, segment [, watermark]):
+ * whether a joined row goes on to the receiver.
  */
 Datum
 retl_snapshot_filter(PG_FUNCTION_ARGS)
@@ -242,6 +264,8 @@ retl_snapshot_filter(PG_FUNCTION_ARGS)
 		if (!IsParallelWorker())
 			retl_progress_rows(rows);
 	}
+	if (PG_NARGS() > 4 && !PG_ARGISNULL(4))
+		note_watermark(shared, DatumGetTimestampTz(PG_GETARG_DATUM(4)));
 	if (PG_ARGISNULL(2))
 		PG_RETURN_BOOL(true);	/* new */
 

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 
 typedef struct RetlFilter RetlFilter;
@@ -23,15 +24,21 @@ typedef struct RetlFilter RetlFilter;
 extern RetlFilter *retl_filter_begin(int64 nslots, bool all);
 extern void retl_filter_end(RetlFilter *filter);
 
-/* " WHERE ..." of the statement, over these columns: hash of the row, hash and slot of the checkpoint. */
+/*
+ * " WHERE ..." of the statement, over these columns: hash of the row, hash and
+ * slot of the checkpoint, and the watermark of the row or NULL.
+ */
 extern void retl_filter_append_where(StringInfo sql, const RetlFilter *filter, const char *hash,
-									 const char *checkpoint_hash, const char *slot);
+									 const char *checkpoint_hash, const char *slot, const char *watermark);
 
 /* From begin to end of the execution; one at a time in a process. */
 extern void retl_filter_activate(RetlFilter *filter);
 
 /* Rows with keys known to the checkpoint that were read so far, roughly. */
 extern int64 retl_filter_rows(const RetlFilter *filter);
+
+/* After the execution: the greatest watermark that is finite; DT_NOBEGIN: none. */
+extern TimestampTz retl_filter_watermark(const RetlFilter *filter);
 
 /* Whether the key in a slot came more than once, as far as is known yet. */
 extern bool retl_filter_twice(const RetlFilter *filter, int64 slot);

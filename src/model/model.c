@@ -39,7 +39,10 @@ retl_model_load(int64 id)
 
 	SPI_connect();
 	retl_arg_int8(&args, id);
-	if (retl_sql("SELECT name, owner::pg_catalog.oid, query, search_path, key, enabled"
+	if (retl_sql("SELECT name, owner::pg_catalog.oid, query, search_path, key, enabled,"
+				 " pg_catalog.date_part('epoch', max_skip), watermark,"
+				 " pg_catalog.date_part('epoch', watermark_overlap), pg_catalog.date_part('epoch', full_every),"
+				 " COALESCE(pg_catalog.date_part('epoch', timeout), 0)"
 				 " FROM retl.model WHERE id OPERATOR(pg_catalog.=) $1", &args) == 1)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(caller);
@@ -59,6 +62,12 @@ retl_model_load(int64 id)
 		for (int i = 0; i < model->nkeys; i++)
 			model->key[i] = TextDatumGetCString(elements[i]);
 		model->enabled = retl_result_bool(0, 6);
+		model->max_skip = retl_result_float8(0, 7);
+		if (!retl_result_isnull(0, 8))
+			model->watermark = pstrdup(retl_result_text(0, 8));
+		model->watermark_overlap = retl_result_float8(0, 9);
+		model->full_every = retl_result_float8(0, 10);
+		model->timeout = retl_result_float8(0, 11);
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();

@@ -27,6 +27,11 @@ typedef struct RetlModel
 	int			nkeys;
 	char	  **key;
 	bool		enabled;
+	double		max_skip;		/* seconds, as the next three */
+	char	   *watermark;		/* column, or NULL */
+	double		watermark_overlap;
+	double		full_every;
+	double		timeout;		/* 0: none */
 } RetlModel;
 
 /*

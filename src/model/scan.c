@@ -41,7 +41,9 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/fault.h"
 #include "base/owner.h"
@@ -149,6 +151,14 @@ retl_scan_columns(const RetlModel *model)
  * The statement
  * -------------------------------------------------------------------------- */
 
+/* ", the watermark", as one type, where there is one */
+static void
+append_watermark(StringInfo sql, const RetlScan *scan)
+{
+	if (scan->scope.column >= 0)
+		appendStringInfo(sql, ", (s.c%d)::pg_catalog.timestamptz", scan->scope.column + 1);
+}
+
 static void
 append_columns(StringInfo sql, int count)
 {
@@ -188,7 +198,7 @@ append_stand_in(StringInfo sql, int count)
 	appendStringInfoString(sql, ") s");
 }
 
-/* First snapshot: k1 .. kn, hash, data. */
+/* First snapshot: k1 .. kn, hash, data, and the watermark. */
 static char *
 first_statement(const RetlScan *scan)
 {
@@ -205,6 +215,7 @@ first_statement(const RetlScan *scan)
 	append_call(&sql, "row_hash", count, "s");
 	appendStringInfoString(&sql, ", ");
 	append_call(&sql, "row_data", count, "s");
+	append_watermark(&sql, scan);
 	appendStringInfoString(&sql, " FROM ");
 	append_stand_in(&sql, count);
 	return sql.data;
@@ -236,12 +247,19 @@ join_statement(const RetlScan *scan)
 		appendStringInfo(&sql, " AS k%d, ", k + 1);
 	}
 	append_call(&sql, "row_hash", count, "s");
-	appendStringInfoString(&sql, " AS h FROM ");
+	appendStringInfoString(&sql, " AS h");
+	append_watermark(&sql, scan);
+	if (scan->scope.column >= 0)
+		appendStringInfoString(&sql, " AS w");
+	appendStringInfoString(&sql, " FROM ");
 	append_stand_in(&sql, count);
-	appendStringInfo(&sql, ") s FULL JOIN %s c ON ", retl_checkpoint_table(scan->model->id));
+	retl_scope_append_where(&sql, scan);
+	appendStringInfoString(&sql, ") s");
+	retl_scope_append_checkpoint(&sql, scan);
+	appendStringInfoString(&sql, " ON ");
 	for (int k = 1; k <= nkeys; k++)
 		appendStringInfo(&sql, "%ss.k%d OPERATOR(pg_catalog.=) c.k%d", k > 1 ? " AND " : "", k, k);
-	retl_filter_append_where(&sql, scan->filter, "s.h", "c.hash", "c.slot");
+	retl_filter_append_where(&sql, scan->filter, "s.h", "c.hash", "c.slot", scan->scope.column >= 0 ? "s.w" : NULL);
 	return sql.data;
 }
 
@@ -258,7 +276,7 @@ put_model_in(Query *query, Query *model)
 		put_model_in(rte->subquery, model);
 }
 
-/* Relations of the outer query are ours: check them as us, whoever executes. */
+/* Relations of the query, so far, are ours: check them as us, whoever executes. */
 static void
 check_as_ourselves(Query *query)
 {
@@ -268,6 +286,8 @@ check_as_ourselves(Query *query)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
+		if (rte->rtekind == RTE_SUBQUERY)
+			check_as_ourselves(rte->subquery);
 		if (rte->rtekind != RTE_RELATION)
 			continue;
 #if PG_VERSION_NUM >= 160000
@@ -282,8 +302,9 @@ static Query *
 compose(const RetlScan *scan, const char *sql)
 {
 	List	   *statements = pg_parse_query(sql);
-	Query	   *query = parse_analyze_fixedparams(linitial_node(RawStmt, statements), sql,
-												  scan->columns->types, scan->columns->count, NULL);
+	Oid		   *types;
+	int			count = retl_scope_param_types(scan, &types);
+	Query	   *query = parse_analyze_fixedparams(linitial_node(RawStmt, statements), sql, types, count, NULL);
 
 	check_as_ourselves(query);
 	put_model_in(query, copyObject(scan->columns->query));
@@ -295,6 +316,15 @@ count_row(RetlScan *scan)
 {
 	if ((++scan->rows & (PROGRESS_ROWS - 1)) == 0)
 		retl_progress_rows(scan->rows);
+}
+
+static inline void
+note_watermark(RetlScan *scan, Datum value)
+{
+	TimestampTz watermark = DatumGetTimestampTz(value);
+
+	if (watermark > scan->watermark && !TIMESTAMP_NOT_FINITE(watermark))
+		scan->watermark = watermark;
 }
 
 /* --------------------------------------------------------------------------
@@ -463,7 +493,7 @@ flush(ScanReceiver *self)
 	MemoryContextReset(self->batch_context);
 }
 
-/* Straight into the new checkpoint: k1 .. kn, hash, slot, shape, data. */
+/* Straight into the new checkpoint: k1 .. kn, hash, slot, shape, data. The watermark is last. */
 static bool
 receive_first(TupleTableSlot *slot, DestReceiver *dest)
 {
@@ -476,6 +506,8 @@ receive_first(TupleTableSlot *slot, DestReceiver *dest)
 
 	count_row(scan);
 	slot_getallattrs(slot);
+	if (scan->scope.column >= 0 && !slot->tts_isnull[nkeys + 2])
+		note_watermark(scan, slot->tts_values[nkeys + 2]);
 	if (!usable_key(self, slot))
 	{
 		scan->set_aside++;
@@ -493,7 +525,7 @@ receive_first(TupleTableSlot *slot, DestReceiver *dest)
 	old = MemoryContextSwitchTo(self->batch_context);
 	for (int i = 0; i <= nkeys + 3; i++)
 	{
-		int			from = i <= nkeys ? i : nkeys + 1;	/* data is last in both */
+		int			from = i <= nkeys ? i : nkeys + 1;	/* data comes next */
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		if (i == nkeys + 1)
@@ -561,6 +593,7 @@ static void
 prepare_delta(RetlScan *scan, TupleDesc result)
 {
 	int			nkeys = scan->model->nkeys;
+	ResourceOwner owner = CurrentResourceOwner;
 	char		name[NAMEDATALEN];
 
 	scan->delta_desc = CreateTemplateTupleDesc(nkeys + 3);
@@ -575,7 +608,9 @@ prepare_delta(RetlScan *scan, TupleDesc result)
 	TupleDescInitEntry(scan->delta_desc, nkeys + 1, "kind", CHAROID, -1, 0);
 	TupleDescInitEntry(scan->delta_desc, nkeys + 2, "hash", INT8OID, -1, 0);
 	TupleDescInitEntry(scan->delta_desc, nkeys + 3, "data", JSONOID, -1, 0);
+	CurrentResourceOwner = scan->lasting;
 	scan->delta = tuplestore_begin_heap(false, false, work_mem);
+	CurrentResourceOwner = owner;
 }
 
 static void
@@ -608,26 +643,29 @@ finish_joined(RetlScan *scan)
 {
 	int64		twice;
 
+	scan->watermark = retl_filter_watermark(scan->filter);
 	retl_filter_count(scan->filter, &scan->matched, &twice, &scan->duplicates);
 	scan->rows += scan->matched + scan->duplicates;
 	scan->set_aside += twice + scan->duplicates;
 }
 
-void
-retl_scan_run(RetlScan *scan)
+bool
+retl_scan_plan(RetlScan *scan)
 {
-	char	   *sql;
 	Query	   *query;
-	ScanReceiver *receiver = make_receiver(scan);
 	List	   *rewritten;
-	PlannedStmt *plan;
-	QueryDesc  *desc;
 	RetlIdentity saved;
 
-	if (!scan->into)
+	if (!scan->into && scan->filter == NULL)
+	{
+		ResourceOwner owner = CurrentResourceOwner;
+
+		CurrentResourceOwner = scan->lasting;
 		scan->filter = retl_filter_begin(scan->nslots, scan->all);
-	sql = scan->into ? first_statement(scan) : join_statement(scan);
-	query = compose(scan, sql);
+		CurrentResourceOwner = owner;
+	}
+	scan->sql = scan->into ? first_statement(scan) : join_statement(scan);
+	query = compose(scan, scan->sql);
 	RETL_FAULT("scan_composed");
 
 	/* Rewrite and plan as the owner, under a snapshot of its own. */
@@ -639,33 +677,23 @@ retl_scan_run(RetlScan *scan)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a rule turns the query of model \"%s\" into %d statements",
 						scan->model->name, list_length(rewritten))));
-	plan = pg_plan_query(linitial_node(Query, rewritten), sql, CURSOR_OPT_PARALLEL_OK, NULL);
+	scan->plan = pg_plan_query(linitial_node(Query, rewritten), scan->sql, CURSOR_OPT_PARALLEL_OK,
+							   retl_scope_params(scan));
 	PopActiveSnapshot();
 	retl_owner_leave(&saved);
 
 	RETL_FAULT("scan_planned");
+	return scan->scope.kind == RETL_SCOPE_ALL || retl_scope_is_pushed_down(scan, scan->plan);
+}
 
-	/* Everything is locked: only now the snapshot that will read it. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (scan->at_snapshot)
-		scan->at_snapshot(scan->arg);
-	if (scan->into)
-		prepare_first(receiver);
-
-	retl_owner_enter(&saved, scan->model->owner, NULL);
-	desc = CreateQueryDesc(plan, sql, GetActiveSnapshot(), InvalidSnapshot,
-						   &receiver->pub, NULL, NULL, 0);
-	ExecutorStart(desc, 0);
-	for (int k = 0; k < scan->model->nkeys; k++)
-		receiver->key_writers[k] =
-			retl_value_writer(TupleDescAttr(desc->tupDesc, k)->atttypid);
-	if (!scan->into)
-		prepare_delta(scan, desc->tupDesc);
-
+static void
+execute(RetlScan *scan, QueryDesc *desc)
+{
 	retl_filter_activate(scan->filter);
-	retl_progress_begin(scan->model->id, plan->planTree->plan_rows);
+	retl_progress_begin(scan->model->id, scan->plan->planTree->plan_rows);
 	PG_TRY();
 	{
+		RETL_FAULT("scan_executing");
 #if PG_VERSION_NUM >= 180000
 		ExecutorRun(desc, ForwardScanDirection, 0);
 #else
@@ -678,16 +706,48 @@ retl_scan_run(RetlScan *scan)
 		retl_progress_end();
 	}
 	PG_END_TRY();
+}
 
+void
+retl_scan_run(RetlScan *scan)
+{
+	ScanReceiver *receiver = make_receiver(scan);
+	QueryDesc  *desc;
+	RetlIdentity saved;
+
+	/* Everything is locked: only now the snapshot that will read it. */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (scan->at_snapshot)
+		scan->at_snapshot(scan->arg, scan->scope.kind);
+	if (scan->into)
+		prepare_first(receiver);
+
+	retl_owner_enter(&saved, scan->model->owner, NULL);
+	desc = CreateQueryDesc(scan->plan, scan->sql, GetActiveSnapshot(), InvalidSnapshot,
+						   &receiver->pub, retl_scope_params(scan), NULL, 0);
+	/* checks the owner's rights: also to what need not be executed */
+	ExecutorStart(desc, 0);
+	retl_owner_leave(&saved);
+
+	scan->executed = scan->is_needless == NULL || !scan->is_needless(scan->needless_arg);
+
+	retl_owner_enter(&saved, scan->model->owner, NULL);
+	if (scan->executed)
+	{
+		for (int k = 0; k < scan->model->nkeys; k++)
+			receiver->key_writers[k] =
+				retl_value_writer(TupleDescAttr(desc->tupDesc, k)->atttypid);
+		if (!scan->into)
+			prepare_delta(scan, desc->tupDesc);
+		execute(scan, desc);
+	}
 	ExecutorFinish(desc);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	retl_owner_leave(&saved);
 	if (scan->into)
 		finish_first(receiver);
-	else
+	else if (scan->executed)
 		finish_joined(scan);
 	PopActiveSnapshot();
-
-	RETL_FAULT("scan_done");
 }

@@ -14,10 +14,14 @@
 #include "access/tupdesc.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
+#include "utils/resowner.h"
 #include "utils/tuplestore.h"
+
+#include "nodes/plannodes.h"
 
 #include "model/filter.h"
 #include "model/model.h"
+#include "model/scope.h"
 
 /* How the model's columns look now; read before the checkpoint is touched. */
 typedef struct RetlModelColumns
@@ -43,10 +47,20 @@ typedef struct RetlScan
 	int			shape;			/* number of the rows' shape */
 	int64		nslots;			/* slots in use in the checkpoint */
 	bool		all;			/* pass every matched row: the shape has changed */
-	void		(*at_snapshot) (void *arg); /* called under the MVCC snapshot, before execution */
+	RetlScope	scope;
+	ResourceOwner lasting;		/* owns the delta, which outlives the scan's locks */
+	void		(*at_snapshot) (void *arg, RetlScopeKind scope); /* called under the MVCC snapshot, before execution */
 	void	   *arg;
+	bool		(*is_needless) (void *needless_arg);	/* called after that, if not NULL: true: do not execute */
+	void	   *needless_arg;
+
+	/* from planning */
+	Oid			checkpoint;
+	char	   *sql;
+	PlannedStmt *plan;
 
 	/* out */
+	bool		executed;
 	Tuplestorestate *delta;		/* k1 .. kn, kind "char", hash int8, data json */
 	TupleDesc	delta_desc;
 	int64		rows;			/* rows the model returned */
@@ -55,6 +69,7 @@ typedef struct RetlScan
 	int64		updated;
 	int64		deleted;
 	int64		duplicates;		/* further rows of keys found in the checkpoint */
+	TimestampTz watermark;		/* greatest that is finite; DT_NOBEGIN: none */
 	int64		set_aside;		/* rows with NULL or too long keys, and of known keys that come twice */
 	int			nsamples;
 	char	   *samples[RETL_SAMPLE_SIZE];	/* JSON {"key", "reason"} */
@@ -67,7 +82,14 @@ typedef struct RetlScan
  */
 extern RetlModelColumns *retl_scan_columns(const RetlModel *model);
 
-/* Plans, takes the one MVCC snapshot, executes. Results in *scan. */
+/*
+ * Plans the statement for the scan's scope. False: the scope is not all of the
+ * model, and the planner cannot push it down to what the model reads; the model
+ * had better be read as a whole.
+ */
+extern bool retl_scan_plan(RetlScan *scan);
+
+/* Takes the one MVCC snapshot, and executes what was planned. Results in *scan. */
 extern void retl_scan_run(RetlScan *scan);
 
 #endif							/* RETL_SCAN_H */

@@ -110,7 +110,7 @@ read_limits(const RunPlan *plan, Limits *limits)
 	retl_arg_int8(&args, plan->to_seq);
 	retl_arg_int8(&args, plan->mapping_id);
 	retl_arg_int4(&args, plan->version);
-	retl_sql("SELECT s.rows - s.set_aside, s.rows = 0, v.max_delete_percent::pg_catalog.float8,"
+	retl_sql("SELECT s.row_count, s.rows = 0 AND s.strategy = 'full', v.max_delete_percent::pg_catalog.float8,"
 			 " v.max_change_percent::pg_catalog.float8, v.brake_min_rows, v.allow_empty"
 			 " FROM retl.snapshot s, retl.mapping_version v"
 			 " WHERE s.model = $1 AND s.seq = $2 AND v.mapping = $3 AND v.version = $4", &args);

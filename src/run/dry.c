@@ -28,7 +28,7 @@ typedef struct Waiting
 
 /* Under the snapshot that reads the model. */
 static void
-see_requests(void *arg)
+see_requests(void *arg, RetlScopeKind scope)
 {
 	Waiting    *waiting = arg;
 	RetlArgs	args = {0};
@@ -140,6 +140,7 @@ retl_dry_run(int64 mapping, RetlDryRun *result)
 	RetlArgs	args = {0};
 	RetlModel  *model;
 	RetlSnapshot snapshot;
+	RetlWanted	wanted = {0};
 	Waiting		waiting = {.mapping = mapping};
 
 	memset(result, 0, sizeof(*result));
@@ -156,7 +157,11 @@ retl_dry_run(int64 mapping, RetlDryRun *result)
 				 errhint("Wait for it: CALL retl.wait_for_run(" INT64_FORMAT ").", retl_result_int8(0, 3))));
 	model = retl_model_get(retl_result_int8(0, 1));
 
-	retl_snapshot_take(model, see_requests, &waiting, &snapshot);
+	retl_snapshot_take(model, &wanted, see_requests, &waiting, &snapshot);
+	result->strategy = MemoryContextStrdup(context, snapshot.strategy);
+	result->strategy_reason = MemoryContextStrdup(context, snapshot.reason);
+	result->plan_cost = snapshot.plan_cost;
+	result->plan_rows = snapshot.plan_rows;
 	apply_effects(&waiting, snapshot.seq);
 	make_run(mapping, &snapshot);
 	result->failed_to_retry = count_exceptions(mapping);

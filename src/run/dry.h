@@ -19,6 +19,10 @@ typedef struct RetlDryRun
 	int64		unmapped;		/* records that cannot be mapped */
 	int64		requests;
 	int64		bytes;
+	char	   *strategy;		/* how much of the model it reads, and why */
+	char	   *strategy_reason;
+	double		plan_cost;
+	double		plan_rows;
 	char	   *brake;			/* what would hold it, or NULL */
 } RetlDryRun;
 

@@ -128,6 +128,8 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 	retl_arg_timestamptz(&args, snapshot->started_at);
 	retl_arg_float8(&args, snapshot->seconds);
 	retl_arg_int8(&args, snapshot->set_aside);
+	retl_arg_text(&args, snapshot->strategy);
+	retl_arg_text(&args, snapshot->reason);
 	retl_sql("WITH asked AS ("
 			 "  SELECT q.*, m.version, s.cursor, s.reset, m.enabled AND d.enabled AND md.enabled AS live,"
 			 "    pg_catalog.min(q.id) OVER w AS server,"
@@ -140,11 +142,11 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 			 " made AS ("
 			 "  INSERT INTO retl.run (id, mapping, mapping_version, status, trigger, invocation, served_by,"
 			 "    requested_at, started_at, finished_at, from_seq, to_seq, reset, snapshot_seconds, set_aside,"
-			 "    error_code, error, hint)"
+			 "    strategy, strategy_reason, error_code, error, hint)"
 			 "  SELECT id, mapping, version, CASE WHEN live THEN 'planning' ELSE 'canceled' END,"
 			 "    CASE WHEN id = server THEN main_trigger ELSE trigger END, invocation,"
 			 "    NULLIF(server, id), requested_at, $3, CASE WHEN NOT live THEN pg_catalog.now() END,"
-			 "    cursor, $2, reset, $4, $5,"
+			 "    cursor, $2, reset, $4, $5, $6, $7,"
 			 "    CASE WHEN NOT live THEN '55000' END,"
 			 "    CASE WHEN NOT live THEN 'the mapping, its model or its destination was disabled' END,"
 			 "    CASE WHEN NOT live THEN 'Enable it and sync again.' END"

@@ -36,6 +36,7 @@
 #include "run/plan.h"
 #include "run/retention.h"
 #include "run/run.h"
+#include "run/wanted.h"
 #include "run/work.h"
 #include "worker/worker.h"
 
@@ -233,24 +234,29 @@ typedef struct SnapshotWork
 	int64		model;
 	int64	   *ids;			/* requests seen last: by the snapshot, or before it */
 	int			count;
+	RetlWanted	wanted;
 	MemoryContext context;
 } SnapshotWork;
 
 /*
  * The model's requests. Under the snapshot that reads the model: which ones it
  * serves. Before it: to which ones a failure belongs. One that is committed
- * later may have brought what was missing.
+ * later may have brought what was missing, or ask for more than is being read:
+ * it waits for the next snapshot.
  */
 static void
-see_requests(void *arg)
+see_requests(void *arg, RetlScopeKind scope)
 {
 	SnapshotWork *work = arg;
 	RetlArgs	args = {0};
 	int			count;
 
+	if (scope == RETL_SCOPE_KEYS)
+		return;
 	SPI_connect();
 	retl_arg_int8(&args, work->model);
-	count = retl_sql_read("SELECT id FROM retl.request WHERE model = $1 ORDER BY id", &args);
+	retl_arg_bool(&args, work->wanted.full);
+	count = retl_sql_read("SELECT id FROM retl.request WHERE model = $1 AND (whole <= $2) ORDER BY id", &args);
 	work->ids = MemoryContextAlloc(work->context, sizeof(int64) * Max(count, 1));
 	for (int i = 0; i < count; i++)
 		work->ids[i] = retl_result_int8(i, 1);
@@ -281,20 +287,22 @@ snapshot_unit(int64 id, void *arg)
 	if (!retl_model_try_lock(id, ShareUpdateExclusiveLock))
 		return false;
 	RETL_FAULT("model_locked");
-	see_requests(work);
+	work->wanted.full = true;
+	see_requests(work, RETL_SCOPE_ALL);
 	model = retl_model_load(id);
 	if (model == NULL)
 	{
 		forget_requests(id);
 		return true;
 	}
+	retl_wanted(model, work->ids, work->count, &work->wanted);
 	if (!model->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" is disabled", model->name),
 				 errhint("Run retl.enable_model.")));
 	pgstat_report_activity(STATE_RUNNING, psprintf("retl: snapshot of model \"%s\"", model->name));
-	retl_snapshot_take(model, see_requests, work, &snapshot);
+	retl_snapshot_take(model, &work->wanted, see_requests, work, &snapshot);
 	served = retl_run_serve(work->ids, work->count, &snapshot);
 	if (snapshot.added + snapshot.updated + snapshot.deleted > 0)
 	{

@@ -1,0 +1,95 @@
+/*
+ * reading.c
+ *		How much of a model is read; see reading.h.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "api/reading.h"
+#include "base/sql.h"
+
+static const char *const names[RETL_READING_INTERVALS] = {
+	"max_skip", "watermark_overlap", "full_every", "timeout"
+};
+
+static void
+take_interval(FunctionCallInfo fcinfo, int argument, int n, RetlReading *reading)
+{
+	reading->is_null[n] = PG_ARGISNULL(argument);
+	if (reading->is_null[n])
+		return;
+	reading->intervals[n] = PG_GETARG_DATUM(argument);
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, reading->intervals[n],
+										  DirectFunctionCall3(interval_in, CStringGetDatum("0"),
+															  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot be negative", names[n])));
+}
+
+void
+retl_reading_arguments(FunctionCallInfo fcinfo, int n, RetlReading *reading)
+{
+	memset(reading, 0, sizeof(*reading));
+	take_interval(fcinfo, n, 0, reading);
+	reading->watermark = retl_api_text_or_null(fcinfo, n + 1);
+	take_interval(fcinfo, n + 2, 1, reading);
+	take_interval(fcinfo, n + 3, 2, reading);
+	take_interval(fcinfo, n + 4, 3, reading);
+}
+
+bool
+retl_reading_is_given(const RetlReading *reading)
+{
+	for (int i = 0; i < RETL_READING_INTERVALS; i++)
+		if (!reading->is_null[i])
+			return true;
+	return reading->watermark != NULL || reading->clear_watermark || reading->clear_timeout;
+}
+
+static void
+check_watermark(const RetlQuery *query, const char *name)
+{
+	int			column = retl_query_column(query, name);
+	Oid			type;
+
+	if (column < 0)
+		retl_query_no_column(query, "watermark", name);
+	type = getBaseType(query->types[column]);
+	if (type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("watermark \"%s\" has type %s", name, format_type_be(query->types[column])),
+				 errhint("A watermark is a column of type date, timestamp or timestamp with time zone"
+						 " that tells when its row was written last.")));
+}
+
+void
+retl_reading_set(const RetlReading *reading, int64 model, const RetlQuery *query)
+{
+	RetlArgs	args = {0};
+
+	if (reading->watermark != NULL)
+		check_watermark(query, reading->watermark);
+	if (!retl_reading_is_given(reading))
+		return;
+	retl_arg_int8(&args, model);
+	retl_arg_text(&args, reading->watermark);
+	for (int i = 0; i < RETL_READING_INTERVALS; i++)
+		retl_arg_datum(&args, INTERVALOID, reading->intervals[i], reading->is_null[i]);
+	retl_arg_bool(&args, reading->clear_watermark);
+	retl_arg_bool(&args, reading->clear_timeout);
+	/* another watermark is known from when the model is read as a whole */
+	(void) retl_sql("UPDATE retl.model_state s SET watermark = NULL FROM retl.model m WHERE s.model = $1 AND m.id = $1"
+					" AND ($7 OR $2 IS DISTINCT FROM m.watermark) AND ($7 OR $2 IS NOT NULL)", &args);
+	(void) retl_sql("UPDATE retl.model SET watermark = CASE WHEN NOT $7 THEN coalesce($2, watermark) END,"
+					" max_skip = coalesce($3, max_skip), watermark_overlap = coalesce($4, watermark_overlap),"
+					" full_every = coalesce($5, full_every),"
+					" timeout = CASE WHEN NOT $8 THEN nullif(coalesce($6, timeout), '0') END, altered_at = now()"
+					" WHERE id = $1", &args);
+}
