@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/shmem.h"
+#include "base/writes.h"
 
 /* Nesting level of the wish for each kind; 0: none. */
 static int	wished_level[RETL_WORKER_KINDS];
@@ -91,6 +92,8 @@ at_transaction_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			/* else who is woken might find a write that is not done */
+			retl_writes_committed();
 			for (int kind = 0; kind < RETL_WORKER_KINDS; kind++)
 			{
 				if (wished_level[kind] == 0)

@@ -123,8 +123,8 @@ begin_commit(void)
 		pg_atomic_fetch_add_u64(&writes->counters[pending[i]].begun, 1);
 }
 
-static void
-end_commit(void)
+void
+retl_writes_committed(void)
 {
 	for (int i = 0; i < npending; i++)
 		pg_atomic_fetch_add_u64(&writes->counters[pending[i]].ended, 1);
@@ -146,7 +146,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
-			end_commit();
+			retl_writes_committed();
 			break;
 		default:
 			break;

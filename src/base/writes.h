@@ -24,6 +24,9 @@ extern void retl_writes_request_shmem(void);
 extern void retl_writes_init_shmem(void);
 extern void retl_writes_install(void);
 
+/* The second step, for who is about to tell others of the commit; later it is done anyway. */
+extern void retl_writes_committed(void);
+
 /* Which run of the server the counters belong to; 0: there are none. */
 extern uint64 retl_writes_epoch(void);
 

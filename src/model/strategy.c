@@ -5,10 +5,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "model/strategy.h"
+
+/* Looks, a millisecond apart, at writers that are about to have committed. */
+#define SETTLE_TRIES 10
 
 static TimestampTz
 add_seconds(TimestampTz time, double seconds)
@@ -176,6 +180,24 @@ choose_part(RetlStrategy *strategy)
 	return false;
 }
 
+/*
+ * The evidence that is kept. Whoever asked for this snapshot may be at the last
+ * step of the commit that we have seen: that is worth a moment.
+ */
+static void
+settle(RetlStrategy *strategy, const RetlCatalogWrites *catalogs)
+{
+	for (int i = 0; i < SETTLE_TRIES; i++)
+	{
+		if (i > 0)
+			pg_usleep(1000L);
+		CHECK_FOR_INTERRUPTS();
+		retl_reads_evidence(&strategy->reads, catalogs, &strategy->evidence);
+		if (strategy->evidence.writes != NULL || strategy->evidence.refusal != NULL || !catalogs->settled)
+			break;
+	}
+}
+
 void
 retl_strategy_choose(RetlStrategy *strategy, const RetlCatalogWrites *catalogs)
 {
@@ -190,7 +212,7 @@ retl_strategy_choose(RetlStrategy *strategy, const RetlCatalogWrites *catalogs)
 		strategy->name = "full";
 		(void) retl_scan_plan(scan);
 	}
-	retl_reads_evidence(&strategy->reads, catalogs, &strategy->evidence);
+	settle(strategy, catalogs);
 }
 
 void
