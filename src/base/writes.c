@@ -82,6 +82,20 @@ counter_of(Oid database, Oid relation)
 	return hash_combine(murmurhash32(database), murmurhash32(relation)) & (COUNTERS - 1);
 }
 
+/* Whether this transaction has written the table, which its snapshots see and nothing has counted yet. */
+static bool
+is_mine(Oid relation)
+{
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	for (PgStat_SubXactStatus *state = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+		 state != NULL; state = state->prev)
+		for (PgStat_TableXactStatus *table = state->first; table != NULL; table = table->next)
+			if (table->parent->retl_pgstat_id == relation)
+				return true;
+	return false;
+}
+
 uint64
 retl_writes_count(Oid database, Oid relation, bool *settled)
 {
@@ -94,7 +108,7 @@ retl_writes_count(Oid database, Oid relation, bool *settled)
 	ended = pg_atomic_read_u64(&counter->ended);
 	pg_memory_barrier();
 	begun = pg_atomic_read_u64(&counter->begun);
-	if (ended != begun)
+	if (ended != begun || is_mine(relation))
 		*settled = false;
 	return begun;
 }

@@ -33,7 +33,7 @@ extern uint64 retl_writes_epoch(void);
 /*
  * Transactions that have written a table and have begun to commit. Sets
  * *settled to false if one of them may not be visible to a snapshot that is
- * taken now, and leaves it else. "database" is InvalidOid for shared catalogs;
+ * taken now, or this transaction has written the table, and leaves it else. "database" is InvalidOid for shared catalogs;
  * "relation" is InvalidOid for what was written uncounted (track_counts off).
  */
 extern uint64 retl_writes_count(Oid database, Oid relation, bool *settled);

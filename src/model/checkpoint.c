@@ -368,11 +368,14 @@ write_log(RetlScan *scan, int64 seq, int generation, bool duplicates)
 	return written;
 }
 
-/* Adds the slots that new rows may take before any beyond the last, as an array; returns how many. */
+/*
+ * Adds the slots that new rows may take before any beyond the last, as an
+ * array; returns how many. What a scan of a part did not meet is not free.
+ */
 static int64
 free_slots(const RetlScan *scan, RetlArgs *args)
 {
-	int64		most = Min(scan->added, MOST_FREE_SLOTS);
+	int64		most = scan->scope.kind == RETL_SCOPE_ALL ? Min(scan->added, MOST_FREE_SLOTS) : 0;
 	int64	   *slots = palloc(most * sizeof(int64));
 	int64		count = retl_filter_free_slots(scan->filter, most, slots);
 	Datum	   *elements = palloc(Max(count, 1) * sizeof(Datum));

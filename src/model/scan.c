@@ -24,12 +24,14 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
@@ -664,6 +666,11 @@ retl_scan_plan(RetlScan *scan)
 		scan->filter = retl_filter_begin(scan->nslots, scan->all);
 		CurrentResourceOwner = owner;
 	}
+	if (scan->scope.kind != RETL_SCOPE_ALL)
+		scan->checkpoint = RangeVarGetRelid(makeRangeVarFromNameList(
+												list_make2(makeString("retl_data"),
+														   makeString(strchr(retl_checkpoint_table(scan->model->id), '.') + 1))),
+											NoLock, false);
 	scan->sql = scan->into ? first_statement(scan) : join_statement(scan);
 	query = compose(scan, scan->sql);
 	RETL_FAULT("scan_composed");

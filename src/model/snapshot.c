@@ -15,6 +15,7 @@
 #include "utils/regproc.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "base/fault.h"
@@ -35,8 +36,10 @@ read_state(const RetlModel *model, RetlModelState *state)
 
 	retl_arg_int8(&args, model->id);
 	if (retl_sql("SELECT seq, COALESCE(shape, 0), key_types, next_slot, log_generation, definition, writes,"
-				 " COALESCE(read_at, '-infinity'), COALESCE(full_at, '-infinity'), COALESCE(watermark, '-infinity')"
-				 " FROM retl.model_state WHERE model OPERATOR(pg_catalog.=) $1", &args) != 1)
+				 " COALESCE(read_at, '-infinity'), COALESCE(full_at, '-infinity'), COALESCE(watermark, '-infinity'),"
+				 " COALESCE((SELECT n.set_aside FROM retl.snapshot n WHERE n.model OPERATOR(pg_catalog.=) $1"
+				 "  AND n.seq OPERATOR(pg_catalog.=) st.full_seq), 0)"
+				 " FROM retl.model_state st WHERE model OPERATOR(pg_catalog.=) $1", &args) != 1)
 		elog(ERROR, "model \"%s\" has no state", model->name);
 	state->seq = retl_result_int8(0, 1);
 	state->shape = retl_result_int4(0, 2);
@@ -47,6 +50,7 @@ read_state(const RetlModel *model, RetlModelState *state)
 	state->read_at = DatumGetTimestampTz(retl_result_datum(0, 8, &isnull));
 	state->full_at = DatumGetTimestampTz(retl_result_datum(0, 9, &isnull));
 	state->watermark = DatumGetTimestampTz(retl_result_datum(0, 10, &isnull));
+	state->set_aside = retl_result_int8(0, 11);
 	types = retl_result_datum(0, 3, &isnull);
 	if (!isnull)
 	{
@@ -245,6 +249,27 @@ read_model(RetlScan *scan, RetlStrategy *strategy)
 		table_close(scan->into, NoLock);
 }
 
+/* The same within the model's time-out, which is no concern of a session that has one under way. */
+static void
+read_in_time(RetlScan *scan, RetlStrategy *strategy)
+{
+	double		limit = scan->model->timeout * 1000;
+	bool		limited = limit > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
+
+	if (limited)
+		enable_timeout_after(STATEMENT_TIMEOUT, (int) Min(Max(limit, 1), INT_MAX));
+	PG_TRY();
+	{
+		read_model(scan, strategy);
+	}
+	PG_FINALLY();
+	{
+		if (limited)
+			disable_timeout(STATEMENT_TIMEOUT, false);
+	}
+	PG_END_TRY();
+}
+
 /*
  * The same, under a resource owner of its own, which is how what the model
  * reads is unlocked when it has been read: it is not ours to keep from others
@@ -258,7 +283,7 @@ read_and_unlock(RetlScan *scan, RetlStrategy *strategy)
 	scan->lasting = CurrentResourceOwner;
 	owner = ResourceOwnerCreate(scan->lasting, "retl scan");
 	CurrentResourceOwner = owner;
-	read_model(scan, strategy);
+	read_in_time(scan, strategy);
 	CurrentResourceOwner = scan->lasting;
 	ResourceOwnerRelease(owner, RESOURCE_RELEASE_BEFORE_LOCKS, true, false);
 	/* as if it were rolled back: else they would become our transaction's */
@@ -282,7 +307,6 @@ write_snapshot(RetlScan *scan, const RetlStrategy *strategy)
 	{
 		log_rows = retl_checkpoint_apply(scan, state->seq + 1, state->log_generation);
 		tuplestore_end(scan->delta);
-		retl_filter_end(scan->filter);
 	}
 	write_state(strategy, state->seq + 1, log_rows);
 	write_history(strategy, state->seq + 1);
@@ -311,6 +335,8 @@ retl_snapshot_take(const RetlModel *model, const RetlWanted *wanted,
 	read_and_unlock(scan, &strategy);
 	if (scan->executed)
 		write_snapshot(scan, &strategy);
+	if (scan->filter)
+		retl_filter_end(scan->filter);
 
 	memset(result, 0, sizeof(*result));
 	result->seq = scan->executed ? state.seq + 1 : state.seq;
@@ -321,7 +347,7 @@ retl_snapshot_take(const RetlModel *model, const RetlWanted *wanted,
 	result->added = scan->added;
 	result->updated = scan->updated;
 	result->deleted = scan->deleted;
-	result->set_aside = scan->set_aside;
+	result->set_aside = scan->executed ? scan->set_aside : state.set_aside;
 	result->strategy = strategy.name;
 	result->reason = MemoryContextStrdup(caller, strategy.reason);
 	result->plan_cost = scan->plan->planTree->total_cost;

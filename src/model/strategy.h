@@ -39,6 +39,7 @@ typedef struct RetlModelState
 	TimestampTz read_at;		/* when the last snapshot began that was not one of keys */
 	TimestampTz full_at;		/* when the last full one began */
 	TimestampTz watermark;		/* DT_NOBEGIN: none */
+	int64		set_aside;		/* by the last full one */
 } RetlModelState;
 
 typedef struct RetlStrategy

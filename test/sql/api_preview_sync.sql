@@ -26,7 +26,8 @@ CREATE FUNCTION trace() RETURNS text LANGUAGE sql AS $$
     (SELECT coalesce(cursor::text, 'none') FROM retl.mapping_state)) $$;
 
 -- a first sync, of a mapping that is still disabled
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT trace();
 SELECT retl.enable_mapping('contacts');
 SELECT retl.sync('contacts') > 0 AS asked;
@@ -34,7 +35,8 @@ CALL retl.work();
 SELECT added, updated, deleted, unchanged, set_aside, failed, open_batches, open_bytes FROM retl.run;
 -- while a run is under way nobody knows
 \set VERBOSITY terse
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 \set VERBOSITY default
 CALL deliver(fail => 7);
 CALL retl.work();
@@ -46,7 +48,8 @@ UPDATE customer SET email = upper(email) WHERE id <= 20;
 UPDATE customer SET email = 'x' WHERE id BETWEEN 21 AND 25;
 DELETE FROM customer WHERE id > 195;
 INSERT INTO customer VALUES (300, 'new'), (301, 'dup'), (301, 'dup'), (NULL, 'no'), (0, 'no');
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT trace();
 COMMIT;
 SELECT retl.sync('contacts') > 0 AS asked;
@@ -55,32 +58,40 @@ SELECT status, added, updated, deleted, unchanged, set_aside, failed, open_batch
 CALL deliver();
 CALL retl.work();
 SELECT status, sent, failed FROM retl.runs ORDER BY id DESC LIMIT 1;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 
 -- what a brake would hold, and how much it would be
 DELETE FROM customer WHERE id > 100;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT retl.sync('contacts') > 0 AS asked;
 CALL retl.work();
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT status, error FROM retl.runs ORDER BY id DESC LIMIT 1;
 
 -- requests that wait are part of it
 SELECT retl.reset_mapping('contacts', baseline => true) > 0 AS asked;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT retl.cancel_run(max(id)) FROM retl.request;
 SELECT retl.reset_mapping('contacts') > 0 AS asked;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 SELECT trace();
 
 -- what a sync would fail with
 ALTER TABLE customer RENAME TO client;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 ALTER TABLE client RENAME TO customer;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 ROLLBACK;
 BEGIN READ ONLY;
-SELECT * FROM retl.preview_sync('contacts');
+SELECT added, updated, deleted, unchanged, set_aside, failed_to_retry, unmapped, requests, bytes, brakes, strategy
+  FROM retl.preview_sync('contacts');
 ROLLBACK;
 SELECT trace();
