@@ -272,9 +272,9 @@ CREATE TABLE retl.snapshot (
   deleted bigint NOT NULL,
   set_aside bigint NOT NULL,
   set_aside_sample json,
-  strategy text NOT NULL,
+  strategy text NOT NULL DEFAULT 'full',
   strategy_reason text,
-  row_count bigint NOT NULL,
+  row_count bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (model, seq)
 );
 COMMENT ON TABLE retl.snapshot IS 'History of snapshots';

@@ -4,7 +4,7 @@ CREATE FUNCTION retl.alter_model(name text, query text DEFAULT NULL, description
     reset text[] DEFAULT '{}', max_skip interval DEFAULT NULL, watermark text DEFAULT NULL,
     watermark_overlap interval DEFAULT NULL, full_every interval DEFAULT NULL, timeout interval DEFAULT NULL) RETURNS void
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_alter_model';
-COMMENT ON FUNCTION retl.alter_model(text, text, text, regrole, text[], interval, text, interval, interval, interval) IS 'Changes a model and keeps its state; the query must keep the key. reset: attributes to clear (description, watermark, timeout)';
+COMMENT ON FUNCTION retl.alter_model(text, text, text, regrole, text[], interval, text, interval, interval, interval) IS 'Changes a model and keeps its state; the query must keep the key. reset: attributes to clear (description, watermark, timeout) or to put back to their defaults (max_skip, watermark_overlap, full_every)';
 REVOKE ALL ON FUNCTION retl.alter_model(text, text, text, regrole, text[], interval, text, interval, interval, interval) FROM PUBLIC;
 
 CREATE FUNCTION retl.alter_destination(name text, settings jsonb DEFAULT NULL, secrets jsonb DEFAULT NULL, owner regrole DEFAULT NULL,

@@ -250,21 +250,11 @@ reset_argument(FunctionCallInfo fcinfo, int n, const char *description, RetlRead
 			given = description != NULL;
 			clear_description = true;
 		}
-		else if (strcmp(names[i], "watermark") == 0)
-		{
-			given = reading->watermark != NULL;
-			reading->clear_watermark = true;
-		}
-		else if (strcmp(names[i], "timeout") == 0)
-		{
-			given = !reading->is_null[3];
-			reading->clear_timeout = true;
-		}
-		else
+		else if (!retl_reading_reset(reading, names[i], &given))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" cannot be reset", names[i]),
-					 errhint("Of a model, description, watermark and timeout can be.")));
+					 errhint("Of a model, description, max_skip, watermark, watermark_overlap, full_every and timeout can be.")));
 		if (given)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

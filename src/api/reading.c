@@ -47,9 +47,28 @@ bool
 retl_reading_is_given(const RetlReading *reading)
 {
 	for (int i = 0; i < RETL_READING_INTERVALS; i++)
-		if (!reading->is_null[i])
+		if (!reading->is_null[i] || reading->clear[i])
 			return true;
-	return reading->watermark != NULL || reading->clear_watermark || reading->clear_timeout;
+	return reading->watermark != NULL || reading->clear_watermark;
+}
+
+bool
+retl_reading_reset(RetlReading *reading, const char *name, bool *given)
+{
+	if (strcmp(name, "watermark") == 0)
+	{
+		*given = reading->watermark != NULL;
+		reading->clear_watermark = true;
+		return true;
+	}
+	for (int i = 0; i < RETL_READING_INTERVALS; i++)
+		if (strcmp(name, names[i]) == 0)
+		{
+			*given = !reading->is_null[i];
+			reading->clear[i] = true;
+			return true;
+		}
+	return false;
 }
 
 static void
@@ -83,13 +102,15 @@ retl_reading_set(const RetlReading *reading, int64 model, const RetlQuery *query
 	for (int i = 0; i < RETL_READING_INTERVALS; i++)
 		retl_arg_datum(&args, INTERVALOID, reading->intervals[i], reading->is_null[i]);
 	retl_arg_bool(&args, reading->clear_watermark);
-	retl_arg_bool(&args, reading->clear_timeout);
+	for (int i = 0; i < RETL_READING_INTERVALS; i++)
+		retl_arg_bool(&args, reading->clear[i]);
 	/* another watermark is known from when the model is read as a whole */
 	(void) retl_sql("UPDATE retl.model_state s SET watermark = NULL FROM retl.model m WHERE s.model = $1 AND m.id = $1"
 					" AND ($7 OR $2 IS DISTINCT FROM m.watermark) AND ($7 OR $2 IS NOT NULL)", &args);
 	(void) retl_sql("UPDATE retl.model SET watermark = CASE WHEN NOT $7 THEN coalesce($2, watermark) END,"
-					" max_skip = coalesce($3, max_skip), watermark_overlap = coalesce($4, watermark_overlap),"
-					" full_every = coalesce($5, full_every),"
-					" timeout = CASE WHEN NOT $8 THEN nullif(coalesce($6, timeout), '0') END, altered_at = now()"
+					" max_skip = CASE WHEN $8 THEN '1 hour' ELSE coalesce($3, max_skip) END,"
+					" watermark_overlap = CASE WHEN $9 THEN '1 hour' ELSE coalesce($4, watermark_overlap) END,"
+					" full_every = CASE WHEN $10 THEN '1 day' ELSE coalesce($5, full_every) END,"
+					" timeout = CASE WHEN NOT $11 THEN nullif(coalesce($6, timeout), '0') END, altered_at = now()"
 					" WHERE id = $1", &args);
 }

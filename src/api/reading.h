@@ -20,12 +20,15 @@ typedef struct RetlReading
 	char	   *watermark;		/* NULL: as it is; as the others */
 	Datum		intervals[RETL_READING_INTERVALS];
 	bool		is_null[RETL_READING_INTERVALS];
+	bool		clear[RETL_READING_INTERVALS];
 	bool		clear_watermark;
-	bool		clear_timeout;
 } RetlReading;
 
 /* Arguments n (max_skip) to n + 4 (timeout); as the caller, outside a call. Errors with 22023. */
 extern void retl_reading_arguments(FunctionCallInfo fcinfo, int n, RetlReading *reading);
+
+/* Takes a name out of "reset"; false: it is none of these. *given: the argument is given, too. */
+extern bool retl_reading_reset(RetlReading *reading, const char *name, bool *given);
 
 extern bool retl_reading_is_given(const RetlReading *reading);
 

@@ -7,7 +7,7 @@ GRANT regress_retl_team TO regress_retl_ann;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA retl TO regress_retl_ann, regress_retl_bob;
 CREATE SCHEMA regress_app;
 GRANT ALL ON SCHEMA regress_app TO regress_retl_ann, regress_retl_bob, regress_retl_team;
-CREATE TABLE regress_app.customer (id int PRIMARY KEY, email text, "Plan" text, "any" text, paid numeric(8,2));
+CREATE TABLE regress_app.customer (id int PRIMARY KEY, email text, "Plan" text, "any" text, paid numeric(8,2), seen timestamptz);
 CREATE VIEW regress_app.paying AS SELECT id, email FROM regress_app.customer WHERE paid > 0;
 GRANT SELECT ON ALL TABLES IN SCHEMA regress_app TO regress_retl_ann, regress_retl_bob, regress_retl_team;
 
@@ -29,7 +29,8 @@ SELECT retl.create_destination('hook', 'own', '{"url": "https://hook.example/in"
   '{"signing_key": {"env": "HOOK_KEY"}}', enabled => false) > 0 AS created;
 SELECT retl.set_secret('hook', 'bearer_token', 'hush');
 SET search_path = regress_app, public;
-SELECT retl.create_model('customers', 'customer', '{id}', description => 'Who buys') > 0 AS created;
+SELECT retl.create_model('customers', 'customer', '{id}', description => 'Who buys', max_skip => '2 hours',
+  watermark => 'seen', watermark_overlap => '3 hours', full_every => '4 days', timeout => '5 minutes') > 0 AS created;
 SELECT retl.create_model('paying', 'SELECT p.*, c."Plan" FROM paying p JOIN customer c USING (id)', '{id}') > 0 AS created;
 RESET search_path;
 SELECT retl.disable_model('paying');
