@@ -156,7 +156,7 @@ INSERT INTO wide SELECT i, {others}, {self.round} FROM generate_series(100000000
             self.server.psql("DROP TABLE IF EXISTS copy; CHECKPOINT")
             copies.append(self.timed("CREATE TABLE copy AS SELECT * FROM wide; CREATE UNIQUE INDEX ON copy (id)", ""))
             self.server.psql("SELECT retl.drop_model(name, cascade => true) FROM retl.models; CHECKPOINT;"
-                             f" SELECT retl.create_model('wide', 'wide', '{{id}}')")
+                             f" SELECT retl.create_model('wide', 'wide', '{{id}}', max_skip => '0')")
             self.mapping("wide")
             firsts.append(self.snapshot())
         self.table = "retl_data.checkpoint_" + self.server.value("SELECT id FROM retl.model")
@@ -203,7 +203,7 @@ INSERT INTO wide SELECT i, {others}, {self.round} FROM generate_series(100000000
         for what, model, sql in (("nothing changed", "wide", None), ("a grouping model", "sums",
                                  "SELECT score % 100 AS band, visits, count(*), sum(id), max(attributes::text) AS most FROM wide GROUP BY 1, 2")):
             if sql:
-                self.server.psql(f"SELECT retl.create_model('{model}', '{sql}', '{{band,visits}}')")
+                self.server.psql(f"SELECT retl.create_model('{model}', '{sql}', '{{band,visits}}', max_skip => '0')")
                 self.mapping(model, model)
             seconds = {0: [], 2: []}
             for _ in range(5):
