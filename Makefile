@@ -30,7 +30,7 @@ EXTRA_CLEAN = sql/retl--$(EXTVERSION).sql $(wildcard src/*.bc src/*/*.bc)
 
 # These work on private servers and on a copy of the sources under build/, and
 # need no PostgreSQL to begin with: PGXS stays out of it.
-PRIVATE_GOALS = deps check check-all demo bench bench-diff soak-diff
+PRIVATE_GOALS = deps check check-all demo bench bench-diff bench-delivery soak soak-diff
 .DEFAULT_GOAL = all
 
 ifneq (,$(filter $(PRIVATE_GOALS),$(MAKECMDGOALS)))
@@ -69,6 +69,15 @@ bench-diff: deps
 
 soak-diff: deps
 	@/usr/bin/python3 -B test/bench/soak.py
+
+# PARTS='latency batches' for some of it.
+bench-delivery:
+	@sh test/lib/deps.sh bench
+	@/usr/bin/python3 -B test/bench/delivery.py
+
+# Half an hour of changes, faults and crashes; MINUTES=n for another time.
+soak: deps
+	@/usr/bin/python3 -B test/soak/soak.py
 
 else
 

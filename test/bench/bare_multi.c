@@ -79,6 +79,7 @@ main(int argc, char **argv)
 	concurrency = atol(argv[4]);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	multi = curl_multi_init();
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
 	headers = curl_slist_append(headers, "Content-Type: application/json");
 	headers = curl_slist_append(headers, "Idempotency-Key: 0123456789abcdef0123456789abcdef");
 	headers = curl_slist_append(headers, "Expect:");
@@ -94,6 +95,10 @@ main(int argc, char **argv)
 		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
 		curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
 		curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+		if (getenv("SSL_CERT_FILE") != NULL)
+			curl_easy_setopt(easy, CURLOPT_CAINFO, getenv("SSL_CERT_FILE"));
 		curl_multi_add_handle(multi, easy);
 	}
 	while (ended < requests)

@@ -77,10 +77,16 @@ def free_port():
 
 
 def start_nginx(place):
-    port = free_port()
+    """Returns its URL, and one for HTTP/2 over TLS where the place has sink.pem and sink.key (or None)."""
+    port, tls = free_port(), None
     directory = place.mkdir("nginx")
+    secure = ""
+    if os.path.exists(place.path("sink.pem")):
+        tls = free_port()
+        secure = (f"listen 127.0.0.1:{tls} ssl http2 backlog=4096; ssl_certificate {place.path('sink.pem')};"
+                  f" ssl_certificate_key {place.path('sink.key')};")
     with open(os.path.join(BENCH, "nginx.conf")) as file:
-        conf = file.read().replace("DIR", directory).replace("PORT", str(port))
+        conf = file.read().replace("DIR", directory).replace("PORT", str(port)).replace("TLS", secure)
     with open(os.path.join(directory, "nginx.conf"), "w") as file:
         file.write(conf)
     nginx = place.spawn(["/usr/sbin/nginx", "-p", directory + "/", "-c", os.path.join(directory, "nginx.conf"),
@@ -91,7 +97,7 @@ def start_nginx(place):
     while True:
         try:
             opener.open(url + "/read", data=b"{}", timeout=5).read()
-            return url
+            return url, f"https://127.0.0.1:{tls}" if tls else None
         except OSError:
             if nginx.poll() is not None or time.monotonic() > until:
                 raise harness.Failure("nginx does not start: " + open(os.path.join(directory, "nginx.err")).read())
@@ -148,7 +154,7 @@ def report(figures):
 def program():
     with harness.Workplace("bench", keep=bool(os.environ.get("KEEP"))) as place:
         place.build("demo")
-        url = start_nginx(place)
+        url, _ = start_nginx(place)
         server = harness.Server(place, "data", SETTINGS, durable=True).start()
         print(f"{place.pg.version_text}; {ROWS:,} rows of {len(COLUMNS)} columns, batches of {BATCH}, nginx{PATH}", flush=True)
         with open(os.path.join(BENCH, "table.sql")) as file:

@@ -23,6 +23,7 @@ have_program cc && have_header zlib.h || need zlib1g-dev
 have_program cc && have_header zstd.h || need libzstd-dev
 have_program zstd || need zstd
 [ -x /usr/bin/python3 ] || need python3
+have_program openssl || need openssl
 have_program perl && have_program prove || need perl
 have_perl IPC::Run || need libipc-run-perl
 have_perl IO::Pty || need libio-pty-perl
