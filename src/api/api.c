@@ -13,6 +13,7 @@
 #include "utils/jsonb.h"
 
 #include "api/api.h"
+#include "base/fault.h"
 #include "base/nearest.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -146,6 +147,7 @@ retl_api_begin(RetlCall *call, bool nonatomic)
 void
 retl_api_end(RetlCall *call)
 {
+	RETL_FAULT("api_call_done");
 	retl_catalog_leave(&call->saved);
 	SPI_finish();
 }

@@ -17,6 +17,7 @@
 #include "api/api.h"
 #include "api/query.h"
 #include "api/results.h"
+#include "base/fault.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 
@@ -38,6 +39,7 @@ append_request(const RetlCall *call, int64 mapping, int64 model, const char *tri
 	(void) retl_sql("INSERT INTO retl.request (mapping, model, trigger, invocation, requested_by)"
 					" VALUES ($1, $2, $3, $4, $5) RETURNING id", &args);
 	retl_wake_at_commit(RETL_SNAPSHOT_WORKER);
+	RETL_FAULT("request_appended");
 	return retl_result_int8(0, 1);
 }
 

@@ -50,6 +50,13 @@ retl_fault(const char *name)
 		kill(PostmasterPid, SIGKILL);
 		kill(MyProcPid, SIGKILL);
 	}
+	else if (strcmp(action, "immediate") == 0)
+	{
+		/* what follows must not happen: wait for the signal that the postmaster sends to all */
+		kill(PostmasterPid, SIGQUIT);
+		for (;;)
+			pg_usleep(10000);
+	}
 	else if (strcmp(action, "term") == 0)
 		kill(MyProcPid, SIGTERM);
 	else if (strcmp(action, "error") == 0)

@@ -4,7 +4,7 @@
  *
  * A test arms a point by writing DATADIR/retl_fault/NAME, whose content is one
  * word, optionally followed by a count n (fire at the n-th passage): "kill" (this process, SIGKILL),
- * "kill_postmaster", "error", "term" (SIGTERM to this process). The file is removed before the
+ * "kill_postmaster", "immediate" (shutdown of the server), "error", "term" (SIGTERM to this process). The file is removed before the
  * fault happens, so each arming fires once. Owns no state but the files.
  *
  * RETL_FAULT_NUMBER is a number that a test may replace: by a file of that

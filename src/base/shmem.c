@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "base/channel.h"
+#include "base/fault.h"
 #include "base/progress.h"
 #include "base/shmem.h"
 #include "base/writes.h"
@@ -180,11 +181,12 @@ void
 retl_shmem_failed(RetlDatabase *db, RetlWorkerKind kind)
 {
 	RetlKindState *state = &db->kind[kind];
-	int			delay_ms = LAST_RETRY_MS;
+	int64		first_ms = RETL_FAULT_NUMBER("first_retry_ms", FIRST_RETRY_MS);
+	int64		delay_ms = LAST_RETRY_MS;
 
 	Assert(LWLockHeldByMeInMode(retl_shared->lock, LW_EXCLUSIVE));
 	if (state->failures < 16)
-		delay_ms = Min(LAST_RETRY_MS, FIRST_RETRY_MS << state->failures);
+		delay_ms = Min(LAST_RETRY_MS, first_ms << state->failures);
 	state->failures++;
 	state->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
 	state->wanted = true;

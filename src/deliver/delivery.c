@@ -167,7 +167,10 @@ discover(TimestampTz now, bool woken)
 
 	begin("looking for work");
 	if (!inherited)
+	{
 		retl_ledger_inherit();
+		RETL_FAULT("sending_inherited");
+	}
 	if (may_deliver())
 		wake = retl_queue_discover(now, woken);
 	else
@@ -221,6 +224,7 @@ take_answers(TimestampTz now)
 			continue;
 		if (retl_oauth_answered(&answer, now, &destination, &until))
 		{
+			RETL_FAULT("token_answered");
 			retl_queue_token_answered(destination, until);
 			continue;
 		}
@@ -552,6 +556,7 @@ end_sending(void)
 		return;
 	begin("leaving");
 	retl_ledger_end_sending();
+	RETL_FAULT("sending_ended");
 	retl_destination_save(GetCurrentTimestamp(), true);
 	finish();
 	sending = false;
@@ -644,6 +649,7 @@ retl_delivery_main_loop(void)
 					retl_ledger_begin_sending();
 				retl_queue_load(now);
 				finish();
+				RETL_FAULT("sending_begun");
 				sending = true;
 			}
 			busy |= send_some(now);

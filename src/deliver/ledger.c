@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/fault.h"
 #include "base/sql.h"
 #include "deliver/bisect.h"
 #include "deliver/ledger.h"
@@ -160,6 +161,7 @@ retl_ledger_quiesce(int count, const int64 *runs)
 	}
 	retl_arg_int8_array(&args, nids, ids);
 	retl_statement_run(&statement, &args);
+	RETL_FAULT("run_quiesced");
 }
 
 static bool
@@ -491,6 +493,7 @@ insert_halves(RetlLedgerResult *result, TimestampTz now)
 		retl_arg_bool(&values, result->kind == RETL_REJECTED && result->halves->count == 2);
 		retl_statement_run(&insert, &values);
 		bytes += half->body_len;
+		RETL_FAULT("half_written");
 	}
 	return bytes;
 }
@@ -582,6 +585,7 @@ record_runs(int nsums, RunSum *sums, TimestampTz now, RetlLedgerRunState **state
 				(*states)[i].finished = true;
 		}
 	}
+	RETL_FAULT("run_ended_early");
 	retl_arg_int8_array(&ended, (int) updated, mappings);
 	retl_arg_int8_array(&ended, (int) updated, runs);
 	retl_statement_run(&release, &ended);
@@ -617,10 +621,13 @@ retl_ledger_record(int count, RetlLedgerResult **results, int *nstates, RetlLedg
 	if (ngroup == 0)
 		return;
 
+	RETL_FAULT("outcomes_locked");
 	record_delivered(ngroup, group, now);
+	RETL_FAULT("outcomes_delivered");
 	record_others(ngroup, group, now);
 	record_attempts(ngroup, group);
 	record_exceptions(ngroup, group, now);
+	RETL_FAULT("outcomes_exceptions");
 	for (int i = 0; i < ngroup; i++)
 	{
 		RetlLedgerResult *result = group[i];

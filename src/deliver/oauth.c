@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/fault.h"
 #include "deliver/oauth.h"
 #include "deliver/outcome.h"
 
@@ -257,6 +258,7 @@ retl_oauth_token(const RetlOauth *oauth, const RetlOauthOwner *owner, const Retl
 		return RETL_OAUTH_REFUSED;
 	}
 	wipe(&token->refused);
+	RETL_FAULT("token_fetched");
 	return fetch(token, oauth, secrets, error) ? RETL_OAUTH_WAIT : RETL_OAUTH_REFUSED;
 }
 

@@ -21,12 +21,12 @@
 #include "model/model.h"
 
 /*
- * A log is looked at when it has grown by 10,000 rows, and to twice what was
+ * A log is looked at when it has grown by $1 rows, and to twice what was
  * left of it last time: so tidying costs as much as writing at most.
  */
 const char *const retl_changelog_due =
 "SELECT model FROM retl.model_state"
-" WHERE log_rows > 10000 + 2 * log_rows_kept LIMIT 32";
+" WHERE log_rows > $1 + 2 * log_rows_kept LIMIT 32";
 
 /* The points, ascending, as an array; the current snapshot is the last. */
 static const char *const find_points =
@@ -134,6 +134,7 @@ retl_changelog_tidy(int64 id)
 	else
 		kept = compact(model, generation++, points, floor);
 
+	RETL_FAULT("log_tidied");
 	retl_arg_int8(&args, kept);
 	retl_arg_int4(&args, generation);
 	retl_sql("UPDATE retl.model_state SET log_rows = $2, log_rows_kept = $2, log_generation = $3"

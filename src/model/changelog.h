@@ -13,6 +13,8 @@
 #include "postgres.h"
 
 /* SQL text: models whose log is worth tidying. */
+#define RETL_CHANGELOG_TIDY_ROWS 10000
+
 extern const char *const retl_changelog_due;
 
 /*

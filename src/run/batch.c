@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "base/fault.h"
 #include "base/sql.h"
 #include "run/batch.h"
 
@@ -219,6 +220,7 @@ insert_pending(RetlBatchWriter *writer)
 	else
 	{
 		insert_batches(writer);
+		RETL_FAULT("batches_inserted");
 		insert_exceptions(writer);
 	}
 	MemoryContextSwitchTo(old);

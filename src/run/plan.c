@@ -445,8 +445,10 @@ plan_chunk(int64 run, bool dry)
 		return false;
 	}
 	plan->has_exceptions = find_exceptions(plan);
+	RETL_FAULT("plan_loaded");
 	if (plan->phase == 0 && plan->position == NULL && retl_plan_brake(plan))
 	{
+		RETL_FAULT("run_held");
 		free_expressions(plan);
 		SPI_finish();
 		return true;

@@ -124,6 +124,7 @@ retl_run_serve(const int64 *ids, int count, const RetlSnapshot *snapshot)
 	SPI_connect();
 	retl_arg_datum(&args, INT8ARRAYOID, lock_requests(ids, count, &nlocked), false);
 	apply_effects(&args, snapshot->seq);
+	RETL_FAULT("effects_applied");
 	retl_arg_int8(&args, snapshot->seq);
 	retl_arg_timestamptz(&args, snapshot->started_at);
 	retl_arg_float8(&args, snapshot->seconds);
@@ -354,7 +355,10 @@ retl_run_end(int64 run)
 		key_types[k] = TextDatumGetCString(elements[k]);
 
 	if (stopped)
+	{
 		cancel_pending(run);
+		RETL_FAULT("pending_canceled");
+	}
 	resolve(run, mapping, model, generation, key_types, first);
 	RETL_FAULT("run_resolved");
 
@@ -373,5 +377,6 @@ retl_run_end(int64 run)
 	retl_arg_int8(&args, mapping);
 	retl_sql("UPDATE retl.mapping_state SET active_run = NULL WHERE mapping = $1", &args);
 	SPI_finish();
+	RETL_FAULT("run_end_before_commit");
 	return true;
 }

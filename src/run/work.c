@@ -211,6 +211,7 @@ record_failure(const Frame *frame, bool (*record) (int64, const ErrorData *), in
 	PG_TRY();
 	{
 		recorded = record(id, error);
+		RETL_FAULT("failure_recorded");
 	}
 	PG_CATCH();
 	{
@@ -262,6 +263,7 @@ see_requests(void *arg, RetlScopeKind scope)
 		work->ids[i] = retl_result_int8(i, 1);
 	work->count = count;
 	SPI_finish();
+	RETL_FAULT("requests_seen");
 }
 
 /* Of a model that was dropped. */
@@ -304,6 +306,7 @@ snapshot_unit(int64 id, void *arg)
 	pgstat_report_activity(STATE_RUNNING, psprintf("retl: snapshot of model \"%s\"", model->name));
 	retl_snapshot_take(model, &work->wanted, see_requests, work, &snapshot);
 	served = retl_run_serve(work->ids, work->count, &snapshot);
+	RETL_FAULT("requests_served");
 	if (snapshot.added + snapshot.updated + snapshot.deleted > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -332,6 +335,7 @@ do_snapshot(const Frame *frame, int64 model)
 	work.model = model;
 	work.context = CurrentMemoryContext;
 	done = run_unit(frame, snapshot_unit, model, &work, &error);
+	RETL_FAULT("snapshot_after_commit");
 	if (error)
 	{
 		failed_work = &work;
@@ -363,6 +367,7 @@ do_plan(const Frame *frame, int64 run)
 
 	if (error)
 		done = record_failure(frame, retl_run_fail_plan, run, error);
+	RETL_FAULT("plan_after_commit");
 	if (done)
 		retl_wake(RETL_DELIVERY_WORKER);
 	return done;
@@ -373,6 +378,8 @@ do_end(const Frame *frame, int64 run)
 {
 	ErrorData  *error;
 	bool		done = run_unit(frame, end_unit, run, NULL, &error);
+
+	RETL_FAULT("run_end_after_commit");
 
 	/* nothing else could settle the run: leave, back off, try again */
 	if (error)
@@ -487,6 +494,7 @@ vacuum_checkpoint(const Frame *frame, int64 model)
 		return;
 	stmt->rels = list_make1(makeVacuumRelation(table, InvalidOid, NIL));
 	stmt->is_vacuumcmd = true;
+	RETL_FAULT("vacuum_begins");
 
 	/* somebody may have dropped the model by now */
 	frame->begin();
@@ -593,7 +601,7 @@ work_step(const Frame *frame)
 	if (try_each(frame, &found, do_snapshot))
 		return true;
 
-	find(frame, retl_changelog_due, -1, &found);
+	find(frame, retl_changelog_due, RETL_FAULT_NUMBER("log_tidy_rows", RETL_CHANGELOG_TIDY_ROWS), &found);
 	if (try_each(frame, &found, do_tidy_log))
 		return true;
 

@@ -220,12 +220,29 @@ sub records_of
 sub check_oracle
 {
 	my ($name, $receiver, $expected, %options) = @_;
-	my (%state, %bodies, %version, @problems);
-	my ($records, $repeated) = (0, 0);
+	return new_oracle($receiver, path => $options{path})->check($name, $expected, minimum => $options{minimum});
+}
 
-	for my $request ($receiver->requests)
+# The same, checked time and again: each check takes what has arrived since. {records} and {repeated} count.
+sub new_oracle
+{
+	my ($receiver, %options) = @_;
+	return bless {
+		receiver => $receiver, path => $options{path},
+		taken => 0, records => 0, repeated => 0, state => {}, bodies => {}, version => {} }, 'RetlTest::Oracle';
+}
+push @EXPORT, 'new_oracle';
+
+sub RetlTest::Oracle::check
+{
+	my ($self, $name, $expected, %options) = @_;
+	my ($state, $bodies, $version) = @$self{qw(state bodies version)};
+	my @problems;
+	my @requests = $self->{receiver}->requests;
+
+	for my $request (@requests[ $self->{taken} .. $#requests ])
 	{
-		next if defined $options{path} && $request->{path} !~ $options{path};
+		next if defined $self->{path} && $request->{path} !~ $self->{path};
 		next unless $request->{complete};
 		my $key = idempotency_key($request);
 		if (!defined $key)
@@ -233,43 +250,44 @@ sub check_oracle
 			push @problems, "request $request->{n} has no idempotency key";
 			next;
 		}
-		my $seen = exists $bodies{$key};
-		push @problems, "key $key came with two bodies" if $seen && $bodies{$key} ne $request->{body};
-		$bodies{$key} = $request->{body};
-		$repeated++ if $seen;
+		my $seen = exists $bodies->{$key};
+		push @problems, "key $key came with two bodies" if $seen && $bodies->{$key} ne $request->{body};
+		$bodies->{$key} = $request->{body};
+		$self->{repeated}++ if $seen;
 		# A receiver that took a request may have failed to say so: what it read counts, unless it refused.
 		next if defined $request->{status} && ($request->{status} < 200 || $request->{status} > 299);
 		for my $record (records_of($request))
 		{
 			my $id = ref $record->{key} ? json($record->{key}) : $record->{key};
-			my $version = $record->{row}{v};
-			if (defined $version && !$seen)
+			my $is = $record->{row}{v};
+			if (defined $is && !$seen)
 			{
-				push @problems, "key $id: version $version after $version{$id}"
-				  if defined $version{$id} && $version < $version{$id};
-				$version{$id} = $version;
+				push @problems, "key $id: version $is after $version->{$id}"
+				  if defined $version->{$id} && $is < $version->{$id};
+				$version->{$id} = $is;
 			}
-			$records++;
-			if ($record->{op} eq 'deleted') { delete $state{$id}; }
-			else { $state{$id} = $record->{row}; }
+			$self->{records}++;
+			if ($record->{op} eq 'deleted') { delete $state->{$id}; }
+			else { $state->{$id} = $record->{row}; }
 		}
 	}
+	$self->{taken} = @requests;
 	for my $id (sort keys %$expected)
 	{
-		if (!exists $state{$id}) { push @problems, "key $id is missing"; }
-		elsif (json($state{$id}) ne json($expected->{$id}))
+		if (!exists $state->{$id}) { push @problems, "key $id is missing"; }
+		elsif (json($state->{$id}) ne json($expected->{$id}))
 		{
-			push @problems, "key $id is " . json($state{$id}) . ", should be " . json($expected->{$id});
+			push @problems, "key $id is " . json($state->{$id}) . ", should be " . json($expected->{$id});
 		}
 	}
-	for my $id (sort keys %state)
+	for my $id (sort keys %$state)
 	{
 		push @problems, "key $id should be gone" unless exists $expected->{$id};
 	}
-	push @problems, "only $records records, the test needs $options{minimum}"
-	  if defined $options{minimum} && $records < $options{minimum};
+	push @problems, "only $self->{records} records, the test needs $options{minimum}"
+	  if defined $options{minimum} && $self->{records} < $options{minimum};
 
-	my $good = ok(!@problems, "$name: $records records, $repeated requests repeated");
+	my $good = ok(!@problems, "$name: $self->{records} records, $self->{repeated} requests repeated");
 	diag(join "\n", @problems > 20 ? (@problems[ 0 .. 19 ], '...') : @problems) unless $good;
 	return $good;
 }

@@ -118,7 +118,7 @@ def tap(place, tree, name):
         "RETL_CONF": place.path("tap.conf"),
         "PGDATABASE": "postgres",
         # length and seed of what is drawn at random
-        **{key: value for key, value in os.environ.items() if key.startswith(("RETL_STORM_", "RETL_SCHEDULE_"))},
+        **{key: value for key, value in os.environ.items() if key.startswith(("RETL_STORM_", "RETL_SCHEDULE_", "RETL_SWEEP_"))},
     }
     status, said = place.run(["prove", "-v", "--merge", os.path.join(tree, "test", "t", name + ".pl")],
                              timeout=TEST_TIMEOUT, check=False, cwd=directory, env=env)

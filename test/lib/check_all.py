@@ -50,7 +50,7 @@ def check(args, env=None):
 
 def check_version(version):
     if version is None:
-        return check([sys.executable, "-B", os.path.join(harness.ROOT, CHECK)], {"RETL_STORM_SECONDS": "120", "EXACT_SECONDS": "120", **os.environ})
+        return check([sys.executable, "-B", os.path.join(harness.ROOT, CHECK)], {"RETL_STORM_SECONDS": "120", "RETL_SWEEP_ALL": "1", "EXACT_SECONDS": "120", **os.environ})
     root = roots.prepare(version)
     env = {name: os.environ[name] for name in ("TESTS", "JOBS", "KEEP", "RETL_STORM_SEED", "EXACT_SEED") if name in os.environ}
     tmp = tempfile.mkdtemp(prefix=f"retl-{version}-")

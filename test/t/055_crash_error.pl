@@ -1,0 +1,10 @@
+# An error at the fault points; see CrashSweep.pm.
+use strict;
+use warnings;
+
+use CrashSweep;
+use RetlTest;
+use Test::More;
+
+crash_sweep('error');
+done_testing();
