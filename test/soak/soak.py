@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import time
 
@@ -129,7 +130,12 @@ SELECT retl.create_mapping('{name}', 't', '{name}', 'send', '{fields}', records 
     def restart(self, how):
         process = self.server.process
         process.send_signal(how)
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            _, said = self.place.run(["ps", "-eo", "pid,ppid,stat,wchan:20,args"])
+            raise harness.Failure("the server does not stop:\n" + "".join(
+                line + "\n" for line in said.splitlines() if "postgres" in line) + self.server.tail())
         # its children hold the shared memory until they notice
         until = time.monotonic() + 30
         while True:
