@@ -23,7 +23,6 @@ FLAT = {
     "numbers of rows": "SELECT next_slot FROM retl.model_state",
     "state tables": "SELECT sum(pg_total_relation_size(c)) FROM unnest('{retl.model_state,retl.mapping_state,retl.request,retl.sending,retl.exception}'"
                     "::regclass[]) c",
-    "batch bodies": "SELECT pg_total_relation_size('retl.batch_body')",
     "catalogs": "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'",
 }
 HISTORIES = ["run", "batch", "batch_body", "attempt", "snapshot"]
