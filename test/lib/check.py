@@ -12,12 +12,16 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import dbt_env  # noqa: E402
 import harness  # noqa: E402
 
 TEST_TIMEOUT = 600
 
 # A TAP test with this line is long and the same for every PostgreSQL: check-all runs it once.
 ONE_VERSION = "\n# check-all: one version\n"
+
+# One with this line runs dbt.
+NEEDS_DBT = "\n# needs: dbt\n"
 
 # Tests that need no worker must not meet one.
 WITHOUT_WORKERS = ["retl.enabled = off"]
@@ -101,7 +105,7 @@ def compare(place, server, results, tree, kind, name, accept, env):
               check=False, timeout=60)
 
 
-def tap(place, tree, name):
+def tap(place, tree, name, more):
     """One TAP file; returns what Results.add takes."""
     began = time.monotonic()
     directory = place.mkdir("out", "t", name)
@@ -117,6 +121,7 @@ def tap(place, tree, name):
         "RETL_TREE": tree,
         "RETL_CONF": place.path("tap.conf"),
         "PGDATABASE": "postgres",
+        **more,
         # length and seed of what is drawn at random
         **{key: value for key, value in os.environ.items() if key.startswith(("RETL_STORM_", "RETL_SCHEDULE_", "RETL_SWEEP_"))},
     }
@@ -175,6 +180,12 @@ def program():
             taps = [name for name in taps if name not in once]
             if once:
                 print(f"on one version only, so not here: {' '.join('t/' + name for name in once)}", flush=True)
+        more = {}
+        if any(NEEDS_DBT in read(os.path.join(tree, "test", "t", name + ".pl")) for name in taps):
+            try:
+                more["RETL_DBT"] = dbt_env.python(place)
+            except dbt_env.Cannot as error:
+                more["RETL_NO_DBT"] = str(error)
         unknown = [name for name in selected if name not in known and name not in ("regress", "isolation", "t")]
         if unknown:
             raise harness.Failure(f"no such test: {' '.join(unknown)}")
@@ -198,7 +209,7 @@ def program():
         if taps:
             jobs = int(os.environ.get("JOBS") or os.cpu_count())
             with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-                running = [pool.submit(tap, place, tree, name) for name in taps]
+                running = [pool.submit(tap, place, tree, name, more) for name in taps]
                 try:
                     for done in concurrent.futures.as_completed(running):
                         results.add(*done.result())

@@ -24,6 +24,7 @@ have_program cc && have_header zstd.h || need libzstd-dev
 have_program zstd || need zstd
 [ -x /usr/bin/python3 ] || need python3
 have_program openssl || need openssl
+/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
 have_program perl && have_program prove || need perl
 have_perl IPC::Run || need libipc-run-perl
 have_perl IO::Pty || need libio-pty-perl

@@ -1,0 +1,2 @@
+{{ config(materialized='table') }}
+select id, email, plan, v from {{ source('app', 'customers') }}

@@ -1,0 +1,1 @@
+select id, v from {{ source('app', 'parts') }} where part = 5
