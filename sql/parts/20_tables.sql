@@ -38,7 +38,7 @@ CREATE TABLE retl.model (
   description text,
   enabled boolean NOT NULL DEFAULT true,
   managed_by jsonb,
-  max_skip interval NOT NULL DEFAULT '1 hour',
+  max_skip interval NOT NULL DEFAULT '0',
   watermark text,
   watermark_overlap interval NOT NULL DEFAULT '1 hour',
   full_every interval NOT NULL DEFAULT '1 day',

@@ -4,7 +4,7 @@
 -- Models.
 
 CREATE FUNCTION retl.create_model(name text, query text, key text[], source text DEFAULT 'local',
-    description text DEFAULT NULL, or_replace boolean DEFAULT false, max_skip interval DEFAULT '1 hour', watermark text DEFAULT NULL,
+    description text DEFAULT NULL, or_replace boolean DEFAULT false, max_skip interval DEFAULT '0', watermark text DEFAULT NULL,
     watermark_overlap interval DEFAULT '1 hour', full_every interval DEFAULT '1 day', timeout interval DEFAULT NULL) RETURNS bigint
   LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retl_create_model';
 COMMENT ON FUNCTION retl.create_model(text, text, text[], text, text, boolean, interval, text, interval, interval, interval) IS 'Creates a model from one SELECT, or from the name of a table or view; key: the columns that tell rows apart. It runs with its creator''s rights, in the search_path of this call. max_skip, watermark, watermark_overlap and full_every say how much of it is read; timeout: how long a snapshot may read. Returns its id';

@@ -83,7 +83,9 @@ retl_audit_change(PG_FUNCTION_ARGS)
 	int			i;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "not called as a trigger");
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("retl.audit_change is called by triggers alone")));
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
 		if (!by_function())

@@ -108,7 +108,7 @@ retl_reading_set(const RetlReading *reading, int64 model, const RetlQuery *query
 	(void) retl_sql("UPDATE retl.model_state s SET watermark = NULL FROM retl.model m WHERE s.model = $1 AND m.id = $1"
 					" AND ($7 OR $2 IS DISTINCT FROM m.watermark) AND ($7 OR $2 IS NOT NULL)", &args);
 	(void) retl_sql("UPDATE retl.model SET watermark = CASE WHEN NOT $7 THEN coalesce($2, watermark) END,"
-					" max_skip = CASE WHEN $8 THEN '1 hour' ELSE coalesce($3, max_skip) END,"
+					" max_skip = CASE WHEN $8 THEN '0' ELSE coalesce($3, max_skip) END,"
 					" watermark_overlap = CASE WHEN $9 THEN '1 hour' ELSE coalesce($4, watermark_overlap) END,"
 					" full_every = CASE WHEN $10 THEN '1 day' ELSE coalesce($5, full_every) END,"
 					" timeout = CASE WHEN NOT $11 THEN nullif(coalesce($6, timeout), '0') END, altered_at = now()"

@@ -319,10 +319,11 @@ erase(const Record *record, Datum batches)
 	(void) retl_sql("UPDATE retl.snapshot SET set_aside_sample = NULL"
 					" WHERE model = $2 AND pg_catalog.strpos(set_aside_sample::text, $1) > 0", &args);
 
+	/* what is there no more is not as it was read: the next snapshot reads everything */
 	memset(&args, 0, sizeof(args));
 	retl_arg_int8(&args, record->model->id);
 	retl_arg_int8(&args, rows);
-	(void) retl_sql("UPDATE retl.model_state SET row_count = row_count - $2 WHERE model = $1", &args);
+	(void) retl_sql("UPDATE retl.model_state SET row_count = row_count - $2, read_at = NULL, full_at = NULL WHERE model = $1", &args);
 }
 
 Datum

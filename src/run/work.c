@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "commands/defrem.h"
@@ -17,10 +18,12 @@
 #include "nodes/makefuncs.h"
 #include "parser/parse_node.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "storage/lockdefs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -266,6 +269,31 @@ see_requests(void *arg, RetlScopeKind scope)
 	RETL_FAULT("requests_seen");
 }
 
+/*
+ * A commit can be seen a moment before others are told of what it replaced,
+ * functions among it, which no lock protects. It gives up its own lock after
+ * that: so what the requests' transactions did is known from here on.
+ */
+static void
+await_requesters(const SnapshotWork *work)
+{
+	RetlArgs	args = {0};
+	int			count;
+	TransactionId *xids;
+
+	SPI_connect();
+	retl_arg_int8(&args, work->model);
+	count = retl_sql_read("SELECT DISTINCT xmin::pg_catalog.text::pg_catalog.int8 FROM retl.request WHERE model = $1", &args);
+	xids = palloc(sizeof(TransactionId) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		xids[i] = (TransactionId) retl_result_int8(i, 1);
+	for (int i = 0; i < count; i++)
+		if (TransactionIdIsNormal(xids[i]) && !TransactionIdIsCurrentTransactionId(xids[i]))
+			XactLockTableWait(xids[i], NULL, NULL, XLTW_None);
+	SPI_finish();
+	AcceptInvalidationMessages();
+}
+
 /* Of a model that was dropped. */
 static void
 forget_requests(int64 model)
@@ -291,6 +319,7 @@ snapshot_unit(int64 id, void *arg)
 	RETL_FAULT("model_locked");
 	work->wanted.full = true;
 	see_requests(work, RETL_SCOPE_ALL);
+	await_requesters(work);
 	model = retl_model_load(id);
 	if (model == NULL)
 	{

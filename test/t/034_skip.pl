@@ -23,7 +23,7 @@ CREATE VIEW whole AS SELECT n.id, shout(n.name) AS name, t.title,
 INSERT INTO team VALUES (1, 'red');
 INSERT INTO person SELECT i, 1, 'p' || i FROM generate_series(1, 20) i;
 INSERT INTO event VALUES (1, '2026-01-05', 'x');
-SELECT retl.create_model('whole', 'SELECT * FROM whole', '{id}');
+SELECT retl.create_model('whole', 'SELECT * FROM whole', '{id}', max_skip => '1 hour');
 });
 create_mapping($node, 'whole', 'whole', 'hook', max_delete_percent => 100, max_change_percent => 100);
 is(sync_and_wait($node, 'whole')->{strategy}, 'full', 'the first reads');
@@ -162,7 +162,7 @@ my @refused = (
 for my $case (@refused)
 {
 	my ($name, $query, $why) = @$case;
-	$node->safe_psql('postgres', sprintf('SELECT retl.create_model(%s, %s, %s)', literal($name), literal($query), literal('{id}')));
+	$node->safe_psql('postgres', sprintf('SELECT retl.create_model(%s, %s, %s, max_skip => %s)', literal($name), literal($query), literal('{id}'), literal('1 hour')));
 	create_mapping($node, $name, $name, 'hook');
 	sync_and_wait($node, $name);
 	$run = sync_and_wait($node, $name);
@@ -170,8 +170,8 @@ for my $case (@refused)
 	like($run->{strategy_reason}, $why, '... and says why');
 }
 # Known to depend on its arguments alone.
-$node->safe_psql('postgres', sprintf('SELECT retl.create_model(%s, %s, %s)', literal('steady'),
-	literal(q{SELECT id, to_char(timestamptz '2020-01-01', 'YYYY') AS y, to_jsonb(t) AS j, format('%s', title) AS f, title || id AS c FROM team t}), literal('{id}')));
+$node->safe_psql('postgres', sprintf('SELECT retl.create_model(%s, %s, %s, max_skip => %s)', literal('steady'),
+	literal(q{SELECT id, to_char(timestamptz '2020-01-01', 'YYYY') AS y, to_jsonb(t) AS j, format('%s', title) AS f, title || id AS c FROM team t}), literal('{id}'), literal('1 hour')));
 create_mapping($node, 'steady', 'steady', 'hook');
 sync_and_wait($node, 'steady');
 is(sync_and_wait($node, 'steady')->{strategy}, 'skipped', 'text forms under pinned settings');

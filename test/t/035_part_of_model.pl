@@ -17,7 +17,7 @@ CREATE INDEX ON t (seen);
 INSERT INTO t SELECT i, 'v' || i, now() - interval '30 days' FROM generate_series(1, 5000) i;
 ANALYZE t;
 CREATE VIEW live AS SELECT * FROM t WHERE v <> 'hidden';
-SELECT retl.create_model('t', 'SELECT * FROM live', '{id}', watermark => 'seen');
+SELECT retl.create_model('t', 'SELECT * FROM live', '{id}', watermark => 'seen', max_skip => '1 hour');
 CREATE TABLE pair (a varchar, b int, v int, PRIMARY KEY (a, b));
 INSERT INTO pair SELECT 'a' || i % 10, i, 0 FROM generate_series(1, 2000) i;
 ANALYZE pair;

@@ -80,8 +80,10 @@ cmp_ok(fullest(100, 10, @rows), '<=', 1.01, '... and holds');
 # The quota of a day outlives crashes and restarts.
 destination('frugal', requests_per_day => 6, concurrency => 2);
 create_mapping($node, 'frugal', 't', 'frugal', batch_size => 10, max_change_percent => 100);
+my $killed = worker_pid($node, 'delivery');
 arm_fault($node, 'answer_received', 'kill 3');
 my $run = sync($node, 'frugal');
+wait_gone($killed);
 my $health = q{SELECT count(*) FROM retl.health WHERE what = 'daily quota is used up' AND object::text = 'frugal'};
 $node->poll_query_until('postgres', "$health", 1) or die 'the quota is not used up';
 is(query(q{SELECT requests_today FROM retl.destinations WHERE name::text = 'frugal'}), 6, 'a daily quota is used up, which the view shows');
