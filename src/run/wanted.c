@@ -89,7 +89,8 @@ retl_wanted(const RetlModel *model, const int64 *ids, int count, RetlWanted *wan
 			 " (SELECT st.key_types FROM retl.model_state st WHERE st.model = $2)"
 			 " FROM retl.request q LEFT JOIN retl.mapping_state s ON s.mapping = q.mapping WHERE q.id = ANY ($1)", &args);
 	wanted->full = retl_result_bool(0, 1);
-	if (!wanted->full && retl_result_bool(0, 2) && !retl_result_isnull(0, 3))
+	/* who wants a model read in any case means all of it */
+	if (!wanted->full && model->max_skip > 0 && retl_result_bool(0, 2) && !retl_result_isnull(0, 3))
 	{
 		char	  **types = key_types(retl_result_datum(0, 3, &isnull));
 

@@ -21,7 +21,7 @@ SELECT retl.create_model('t', 'SELECT * FROM live', '{id}', watermark => 'seen',
 CREATE TABLE pair (a varchar, b int, v int, PRIMARY KEY (a, b));
 INSERT INTO pair SELECT 'a' || i % 10, i, 0 FROM generate_series(1, 2000) i;
 ANALYZE pair;
-SELECT retl.create_model('pair', 'pair', '{a,b}', max_skip => '0');
+SELECT retl.create_model('pair', 'pair', '{a,b}', max_skip => '1 ms');
 });
 create_mapping($node, 't', 't', 'hook', max_delete_percent => 100, batch_size => 1000);
 create_mapping($node, 'pair', 'pair', 'pairs', batch_size => 1000, max_change_percent => 100);
