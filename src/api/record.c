@@ -195,7 +195,7 @@ retl_status_of(PG_FUNCTION_ARGS)
  * Taking it out
  * -------------------------------------------------------------------------- */
 
-/* Requests with the key, as "batch" in a temporary table of values: an array. */
+/* The requests that the key was in, as an array; and how many of them are under way. */
 static Datum
 find_batches(const Record *record, int64 *under_way)
 {
@@ -293,6 +293,8 @@ static void
 erase(const Record *record, Datum batches)
 {
 	static const char *const of_batches[] = {
+		/* in the order in which whoever writes several takes them: runs, then batches */
+		"SELECT FROM retl.run WHERE id IN (SELECT b.run FROM retl.batch b WHERE b.id = ANY ($1)) ORDER BY mapping, id FOR NO KEY UPDATE",
 		"DELETE FROM retl.batch_body WHERE batch = ANY ($1)",
 		"UPDATE retl.attempt SET answer = NULL, error = NULL WHERE batch = ANY ($1)",
 		"UPDATE retl.run SET error = 'removed by retl.erase' WHERE error IS NOT NULL AND error_code IS NULL AND stop_reason IS NULL"
